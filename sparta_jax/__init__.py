@@ -1,0 +1,9 @@
+"""Sparsity in JAX: a function in, the same function without the work that its zeros make unnecessary out."""
+
+from . import masks as masks
+from .api import Propagation as Propagation
+from .api import Sparsified as Sparsified
+from .api import propagate as propagate
+from .api import sparsify as sparsify
+from .errors import SpartaError as SpartaError
+from .tesa import TeSA as TeSA

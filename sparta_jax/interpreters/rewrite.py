@@ -1,0 +1,152 @@
+"""Evaluation of a program with its sites handed to sparse products."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..formats.bsr import BSR
+from ..problem import DENSE, Layout, Planner
+from ..products import Product, spmm, spmm_epilogue
+from .jaxprs import REMAT, Equation, Program, Variable, bind, body, located, read
+from .propagate import Facts, propagate
+from .sites import Site, Unmatched, find_sites
+from .stage import demanded, fixed_variables, inputs_with_weights, steps_of
+
+Weight = tuple[Layout, jax.Array | BSR]
+
+
+def rewrite(program: Program, facts: Facts, fixed: Set[Variable], planner: Planner) -> tuple[Rewritten, list[Unmatched]]:
+    """The program with its sparse products found, also inside what is marked for rematerialisation, and the sparse products
+    that stay dense."""
+    sites, unmatched = find_sites(program, facts, fixed)
+    inner = {}
+    for equation in program.equations:
+        if equation.name in REMAT:
+            inner[equation], below = _rewrite_body(equation, facts, fixed, planner)
+            unmatched += below
+    return Rewritten(program, tuple(sites), dead_variables(program, facts), planner, inner), unmatched
+
+
+def _rewrite_body(equation: Equation, facts: Facts, fixed: Set[Variable], planner: Planner):
+    program = body(equation)
+    outer = [facts.value(v) for v in equation.inputs]
+    own = propagate(program, outer, [facts.need(v) for v in equation.outputs])
+    is_fixed = lambda v: not isinstance(v, Variable) or v in fixed
+    params = {v for v, o in zip(program.inputs, equation.inputs, strict=True) if is_fixed(o)}
+    return rewrite(program, own, fixed_variables(program, params), planner)
+
+
+def dead_variables(program: Program, facts: Facts) -> frozenset[Variable]:
+    """The results of which no element is both nonzero and needed: zeros are written down, nothing is computed."""
+    plain = lambda v: not jax.dtypes.issubdtype(v.aval.dtype, jax.dtypes.extended)
+    outs = (v for e in program.equations if not e.effects for v in e.outputs if hasattr(v.aval, "dtype") and plain(v))
+    return frozenset(v for v in outs if not facts.live(v).cells.any())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rewritten:
+    """A program with its sites.
+
+    Attributes:
+      program: the program.
+      sites: its sparse products.
+      zeros: results that are dead everywhere.
+      planner: who chooses the kernels.
+      inner: the bodies of the equations that are marked for rematerialisation.
+    """
+
+    program: Program
+    sites: tuple[Site, ...]
+    zeros: frozenset[Variable]
+    planner: Planner
+    inner: Mapping[Equation, Rewritten] = dataclasses.field(default_factory=dict)
+
+    def run(
+        self,
+        given: Mapping[Variable, Any],
+        weights: Mapping[Site, Sequence[Weight]] | None = None,
+        targets: Sequence[Any] | None = None,
+        watch: Callable[[Variable, Any], None] | None = None,
+        effects: bool = True,
+    ) -> list:
+        """The values of `targets` (the outputs, unless told).
+
+        Args:
+          given: values of the inputs, and of any other variables that need not be computed.
+          weights: the weights of the sites, one per batch element, where they are not to be computed from `given`.
+          targets: variables and constants.
+          watch: called with every variable that is computed.
+          effects: whether equations with effects are run even where no target needs them.
+        """
+        targets = self.program.outputs if targets is None else targets
+        env: dict[Variable, Any] = {**self.program.constants, **given}
+        for v in self.zeros:
+            env.setdefault(v, _Zeros)
+        inputs_of = inputs_with_weights if weights is None else lambda step: step.inputs
+        for step in demanded(steps_of(self.program, self.sites), targets, env.keys(), inputs_of, effects):
+            if isinstance(step, Site):
+                values = [self._site(step, env, None if weights is None else weights[step])]
+            else:
+                values = self._equation(step, [_read(env, v) for v in step.inputs])
+            for variable, value in zip(step.outputs, values, strict=True):
+                env[variable] = value
+                if watch is not None:
+                    watch(variable, value)
+        return [_read(env, v) for v in targets]
+
+    def _equation(self, equation: Equation, values: list) -> list:
+        if equation not in self.inner:
+            return bind(equation, values)
+        inner = self.inner[equation]
+        run = lambda *operands: inner.run(dict(zip(inner.program.inputs, operands, strict=True)))
+        params = equation.params
+        with located(equation):
+            return jax.checkpoint(run, prevent_cse=params["prevent_cse"], policy=params["policy"])(*values)
+
+    def _site(self, site: Site, env: dict[Variable, Any], weights: Sequence[Weight] | None) -> jax.Array:
+        normal, x = site.normal, _read(env, site.x)
+        extras = [_read(env, v) for v in site.extras]
+        with located(site.equation):
+            if weights is None:
+                dense = normal.w(_read(env, site.weight))
+                weights = [(DENSE, dense[b]) for b in range(len(site.patterns))]
+            x = normal.x(jnp.asarray(x))
+            if not normal.batch:
+                y = self._product(site, 0, x, weights[0], _flat(site, extras))
+            else:
+                xs = x.reshape(-1, *normal.rows, normal.k)
+                y = jnp.stack([self._product(site, b, xs[b], w, []) for b, w in enumerate(weights)])
+            return normal.y(y)
+
+    def _product(self, site: Site, index: int, x: jax.Array, weight: Weight, extras: list[jax.Array]) -> jax.Array:
+        layout, values = weight
+        product = Product(site.patterns[index], layout, self.planner, site.out_dtype, site.precision, epilogue=site.epilogue)
+        if not site.epilogue:
+            return spmm(product, x, values)
+        return spmm_epilogue(product, x, values, *extras)
+
+
+def _flat(site: Site, extras: list[jax.Array]) -> list[jax.Array]:
+    """The epilogue's operands in the product's own shape: bias `[n]`, residual `[*rows, n]`."""
+    rest, out = list(extras), []
+    if site.epilogue.bias:
+        out.append(jnp.reshape(rest.pop(0), (site.normal.n,)))
+    if site.epilogue.residual:
+        out.append(jnp.reshape(rest.pop(0), (*site.normal.rows, site.normal.n)))
+    return out
+
+
+class _Zeros:
+    """Stands in an environment for a value that is dead everywhere and not written down yet."""
+
+
+def _read(env: dict[Variable, Any], atom) -> Any:
+    value = read(env, atom)
+    if value is _Zeros:
+        value = env[atom] = jnp.zeros(atom.shape, atom.aval.dtype)
+    return value

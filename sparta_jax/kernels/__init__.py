@@ -1,0 +1,10 @@
+"""The kernels. Importing this package fills the table."""
+
+from . import dense as dense
+from . import mosaic_bsr_sddmm as mosaic_bsr_sddmm
+from . import mosaic_bsr_spmm as mosaic_bsr_spmm
+from . import native_bsr_sddmm as native_bsr_sddmm
+from . import native_bsr_spmm as native_bsr_spmm
+from . import xla_bsr_sddmm as xla_bsr_sddmm
+from . import xla_bsr_spmm as xla_bsr_spmm
+from .table import kernels as kernels

@@ -1,0 +1,112 @@
+"""The dense products: always correct, always a candidate."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+from ..formats.bsr import BSR
+from ..formats.dense import masked
+from ..problem import DENSE, SDDMM, Cost, SpMM
+from ..products import apply_epilogue
+from .table import register
+
+CACHED_BYTES = 8 << 20  # a weight of up to this size stays in a CPU's caches between calls
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """The one config of a dense product."""
+
+    def __str__(self) -> str:
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseSpMM:
+    """XLA's own product with the weight as one array; a packed weight is unpacked first."""
+
+    name: str = "dense_spmm"
+    implementation: str = "dense"
+    problem: type = SpMM
+
+    def why_not(self, problem: SpMM) -> str | None:
+        return None
+
+    def configs(self, problem: SpMM) -> list[Whole]:
+        return [Whole()]
+
+    def cost(self, problem: SpMM, config: Whole) -> Cost:
+        weight = problem.k * problem.n * problem.w_dtype.itemsize
+        unpacking = 0.0 if problem.layout == DENSE else 2.0 * weight
+        moved = weight + problem.m * (problem.k * problem.x_dtype.itemsize + problem.n * problem.out_dtype.itemsize)
+        flops, after = 2.0 * problem.m * problem.k * problem.n, epilogue_cost(problem)
+        return Cost(flops + after.flops, moved + after.bytes, dense_efficiency(problem), launch_seconds(problem), unpacking)
+
+    def run(self, problem: SpMM, config: Whole, x: jax.Array, weight: jax.Array | BSR, *extras: jax.Array) -> jax.Array:
+        w = weight.to_dense() if isinstance(weight, BSR) else weight
+        contracted = 1 if problem.transposed else 0
+        y = jax.lax.dot_general(
+            x, w, (((1,), (contracted,)), ((), ())), precision=problem.precision, preferred_element_type=problem.out_dtype
+        )
+        return apply_epilogue(problem.epilogue, y, *extras)
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseSDDMM:
+    """XLA's own product, masked or packed after."""
+
+    name: str = "dense_sddmm"
+    implementation: str = "dense"
+    problem: type = SDDMM
+
+    def why_not(self, problem: SDDMM) -> str | None:
+        return None
+
+    def configs(self, problem: SDDMM) -> list[Whole]:
+        return [Whole()]
+
+    def cost(self, problem: SDDMM, config: Whole) -> Cost:
+        weight = problem.k * problem.n * problem.out_dtype.itemsize
+        moved = 2 * weight + problem.m * (problem.k * problem.x_dtype.itemsize + problem.n * problem.g_dtype.itemsize)
+        return Cost(2.0 * problem.m * problem.k * problem.n, moved, dense_efficiency(problem), launch_seconds(problem))
+
+    def run(self, problem: SDDMM, config: Whole, x: jax.Array, g: jax.Array) -> jax.Array:
+        w = jax.lax.dot_general(
+            x, g, (((0,), (0,)), ((), ())), precision=problem.precision, preferred_element_type=problem.out_dtype
+        )
+        if problem.layout.block is not None:
+            return BSR.pack(w, problem.pattern, problem.layout.block).blocks
+        return masked(w, problem.pattern)
+
+
+def epilogue_cost(problem: SpMM) -> Cost:
+    """What XLA's own operations behind a product take: one pass over the result, and an activation's arithmetic."""
+    if not problem.epilogue:
+        return Cost(0.0, 0.0)
+    size = float(problem.m * problem.n)
+    flops = 0 if problem.epilogue.activation is None else 140 if problem.epilogue.activation == "gelu_erf" else 40
+    return Cost(flops * size, 2 * size * problem.out_dtype.itemsize)
+
+
+def dense_efficiency(problem: SpMM | SDDMM) -> float:
+    """The share of the peak that XLA's dense product reaches (measured on x86-64 CPUs; published for Hopper GPUs).
+
+    On a CPU it is `.93 / (1 + c / m)`: `c` rows' worth of time go into packing the weight, more where it leaves the cache.
+    A single row is a matrix-vector product, without packing."""
+    if problem.device.platform != "cpu":
+        return 0.8
+    if isinstance(problem, SDDMM):
+        return 0.93 / (1 + 180 / max(problem.m, 1))
+    cached = 4 * problem.k * problem.n <= CACHED_BYTES
+    return 0.1 if problem.m == 1 else 0.93 / (1 + (10 if cached else 20) / max(problem.m, 1))
+
+
+def launch_seconds(problem: SpMM | SDDMM) -> float:
+    """What a kernel's launch takes; on CPUs XLA's own products are called directly."""
+    return 0.0 if problem.device.platform == "cpu" else 4e-6
+
+
+register(DenseSpMM())
+register(DenseSDDMM())

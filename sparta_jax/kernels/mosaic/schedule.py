@@ -1,0 +1,116 @@
+"""Which output tile waits for which blocks, and which thread block makes it: static, balanced lists."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import heapq
+import itertools
+
+import numpy as np
+
+from ...formats.bsr import Pattern
+from ...tesa import TeSA
+
+TILE_DEPTH = 128
+"""What a tile costs beside its steps (its epilogue, the start of its pipeline), in contracted elements; an estimate."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Steps:
+    """The live blocks behind every output column of a product with a stored weight or its transpose.
+
+    Output column `j` contracts the entries `ptr[j]:ptr[j + 1]`.
+
+    Attributes:
+      ptr: `i32[columns + 1]`.
+      at: `i32[nnzb]`, the contracted block of each entry.
+      entry: `i32[nnzb]`, where the weight's own list (see `Pattern`) has its block.
+    """
+
+    ptr: np.ndarray
+    at: np.ndarray
+    entry: np.ndarray
+
+    @property
+    def count(self) -> int:
+        return len(self.at)
+
+    @property
+    def columns(self) -> int:
+        return len(self.ptr) - 1
+
+    def cut(self, contracted: int, out: int) -> Steps:
+        """The same steps on smaller blocks: each is cut into `contracted` parts along that side, and `out` along the other.
+
+        Part `p` of entry `e` is entry `e * contracted + p`, for each of the `out` columns that column `j` becomes.
+        """
+        if contracted == out == 1:
+            return self
+        lists = [np.arange(first, last) for first, last in itertools.pairwise(self.ptr) for _ in range(out)]
+        order = np.concatenate(lists) if lists else np.arange(0)
+        ptr = np.append(0, np.cumsum([contracted * len(entries) for entries in lists])).astype(np.int32)
+        at, entry = (((a[order] * contracted)[:, None] + np.arange(contracted)).ravel() for a in (self.at, self.entry))
+        return Steps(ptr, at.astype(np.int32), entry.astype(np.int32))
+
+
+@functools.lru_cache(maxsize=256)
+def steps(tesa: TeSA, block: tuple[int, int], transposed: bool, cut: tuple[int, int] = (1, 1)) -> Steps:
+    """The steps of a product with the weight `tesa` in stored blocks of `block`, cut as `Steps.cut` does."""
+    pattern = Pattern.of(tesa, block)
+    if not transposed:
+        return Steps(pattern.indptr, pattern.indices, np.arange(pattern.nnzb, dtype=np.int32)).cut(*cut)
+    turned, entry = pattern.transposed(-(-tesa.shape[0] // block[0]))
+    return Steps(turned.indptr, turned.indices, entry).cut(*cut)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tiles:
+    """The output tiles of every thread block, in its order.
+
+    Thread block `c` makes the tiles `(row[t], col[t])` for `t` in `ptr[c]:ptr[c + 1]`.
+
+    Attributes:
+      ptr: `i32[ctas + 1]`.
+      row, col: `i32[tiles]`.
+      makespan: what the busiest thread block has to do, in contracted elements.
+    """
+
+    ptr: np.ndarray
+    row: np.ndarray
+    col: np.ndarray
+    makespan: float
+
+    @property
+    def ctas(self) -> int:
+        return len(self.ptr) - 1
+
+
+@functools.lru_cache(maxsize=256)
+def tiles(steps: Steps, depth: int, rows: int, ctas: int) -> Tiles:
+    """All tiles of `rows` tile rows, balanced over at most `ctas` thread blocks; a step contracts `depth` elements.
+
+    A thread block makes tiles of one column after another, so that the column's blocks stay in the L2 cache.
+    """
+    col, row = np.divmod(np.arange(rows * steps.columns), rows)
+    weights = np.diff(steps.ptr)[col] * depth + TILE_DEPTH
+    ctas = min(ctas, len(weights))
+    owner, makespan = balance(weights, ctas)
+    order = np.argsort(owner, kind="stable")
+    ptr = np.append(0, np.cumsum(np.bincount(owner, minlength=ctas)))
+    return Tiles(ptr.astype(np.int32), row[order].astype(np.int32), col[order].astype(np.int32), makespan)
+
+
+def balance(weights: np.ndarray, bins: int) -> tuple[np.ndarray, float]:
+    """The bin of each weight, and the sum of the fullest bin.
+
+    Longest processing time first (Graham, 1969, "Bounds on multiprocessing timing anomalies"): the heaviest that is left goes
+    to the bin that is emptiest. At most 4/3 of the best possible.
+    """
+    owner = np.empty(len(weights), np.int64)
+    loads = [(0.0, b) for b in range(bins)]
+    for job in np.argsort(-weights, kind="stable"):
+        load, emptiest = loads[0]
+        owner[job] = emptiest
+        heapq.heapreplace(loads, (load + float(weights[job]), emptiest))
+    return owner, max(load for load, _ in loads)

@@ -1,0 +1,197 @@
+"""The body of the block-sparse product `activation(x @ W + bias)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.experimental.pallas as pl
+import jax.experimental.pallas.mosaic_gpu as plgpu
+import jax.numpy as jnp
+from jax import lax
+
+from . import compat, pipeline
+from .schedule import Steps, Tiles
+from .tiling import CONSUMERS, Tiling
+
+
+def _sigmoid(v):
+    return 1.0 / (1.0 + jnp.exp(-v))
+
+
+def _gelu_tanh(v):
+    return 0.5 * v * (1.0 + jnp.tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)))
+
+
+def _gelu_erf(v):
+    """`v` times the normal distribution at `v`; the tail's relative error stays small.
+
+    The polynomial is Abramowitz and Stegun, 7.1.26: absolute error of erf at most 1.5e-7.
+    """
+    a = jnp.maximum(v, -v)
+    z = 0.7071067811865476 * a
+    t = 1.0 / (1.0 + 0.3275911 * z)
+    polynomial = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+    return jnp.maximum(v, 0.0) - a * 0.5 * polynomial * jnp.exp(-z * z)
+
+
+ACTIVATIONS: dict[str | None, Callable[[jax.Array], jax.Array]] = {
+    None: lambda v: v,
+    "relu": lambda v: jnp.maximum(v, 0.0),
+    "gelu_tanh": _gelu_tanh,
+    "gelu_erf": _gelu_erf,
+    "silu": lambda v: v * _sigmoid(v),
+    "tanh": jnp.tanh,
+    "sigmoid": _sigmoid,
+}
+"""In float32, of primitives that Mosaic lowers (it has no layout for `erf`)."""
+
+
+class Operands(NamedTuple):
+    """What the kernel reads, as arrays or as refs; see `Tiles` and `Steps` for the lists.
+
+    Attributes:
+      x: `[m, k]`, whole tiles.
+      w: `[K, N]`, whole tiles, or the live blocks `[nnzb, br, bc]`.
+      bias: `f32[n]` or None.
+      tile_ptr, tile_row, tile_col: of `Tiles`.
+      step_ptr, step_at: of `Steps`.
+      step_entry: of `Steps`; None where `w` is not packed.
+    """
+
+    x: Any
+    w: Any
+    bias: Any
+    tile_ptr: Any
+    tile_row: Any
+    tile_col: Any
+    step_ptr: Any
+    step_at: Any
+    step_entry: Any
+
+
+def spmm(
+    x: jax.Array,
+    w: jax.Array,
+    bias: jax.Array | None,
+    *,
+    tiling: Tiling,
+    steps: Steps,
+    tiles: Tiles,
+    transposed: bool,
+    activation: str | None,
+    out_dtype: Any,
+) -> jax.Array:
+    """`[m, n]`: `activation(x @ W + bias)`, or of the transpose of `W`, accumulated in float32.
+
+    Args:
+      x: `[m, k]`, whole tiles of `tiling.rows` and `tiling.depth`.
+      w: `[K, N]`, whole tiles of `tiling.depth` (contracted) and `tiling.cols`, or `[nnzb, br, bc]` with sides that those
+        divide; in the dtype of `x`.
+      bias: `[n]`, or None.
+      tiling: of one thread block.
+      steps: at least one, of blocks of `tiling.depth` and `tiling.cols`.
+      tiles: all output tiles.
+      transposed: whether the weight is contracted along its last axis.
+      activation: a key of `ACTIVATIONS`.
+      out_dtype: of the result.
+    """
+    packed = w.ndim == 3
+    lists = [tiles.ptr, tiles.row, tiles.col, steps.ptr, steps.at, steps.entry if packed else None]
+    operands = Operands(x, w, None if bias is None else bias.astype(jnp.float32), *map(_as_array, lists))
+    out_type = jax.ShapeDtypeStruct((x.shape[0], steps.columns * tiling.cols), out_dtype)
+
+    def body(refs: Operands, y: Any, *scratch: Any) -> None:
+        _body(refs, y, pipeline.Scratch(*scratch), tiling, transposed, activation)
+
+    kernel = compat.persistent(
+        body,
+        name="sparta_bsr_spmm",
+        ctas=tiles.ctas,
+        warpgroups=CONSUMERS + 1,
+        out_type=out_type,
+        scratch_types=tuple(_scratch(tiling, x.dtype, transposed, out_dtype)),
+        # An approximate tanh has 11 bits: more than bfloat16 keeps, fewer than float16 and float32.
+        approx_math=out_type.dtype == jnp.bfloat16,
+        cost=_cost(operands, steps, tiling, out_type),
+    )
+    return kernel(operands)
+
+
+def _as_array(a):
+    return None if a is None else jnp.asarray(a)
+
+
+def _scratch(tiling: Tiling, dtype: Any, transposed: bool, out_dtype: Any) -> pipeline.Scratch:
+    w = (tiling.cols, tiling.depth) if transposed else (tiling.depth, tiling.cols)
+    read = tiling.depth if transposed else min(tiling.depth, tiling.part[1])
+    return pipeline.scratch(tiling, (tiling.rows, tiling.depth), w, read, dtype, out_dtype)
+
+
+def _cost(operands: Operands, steps: Steps, tiling: Tiling, out: jax.ShapeDtypeStruct) -> pl.CostEstimate:
+    x, itemsize = operands.x, operands.x.dtype.itemsize
+    weight = steps.count * tiling.depth * tiling.cols
+    return pl.CostEstimate(
+        flops=2 * x.shape[0] * weight,
+        bytes_accessed=(x.size + weight) * itemsize + out.size * out.dtype.itemsize,
+        transcendentals=0,
+    )
+
+
+def _sides(w: Any, transposed: bool) -> tuple[int, int]:
+    """The contracted side of the weight's blocks, and the other."""
+    br, bc = w.shape[-2:]
+    return (bc, br) if transposed else (br, bc)
+
+
+def _body(refs: Operands, y: Any, scratch: pipeline.Scratch, tiling: Tiling, transposed: bool, activation: str | None) -> None:
+    cta = lax.axis_index("cta")
+    rows, cols, depth = tiling.rows, tiling.cols, tiling.depth
+    part_rows, part_cols = tiling.part
+
+    def steps(tile):
+        col = refs.tile_col[tile]
+        return refs.step_ptr[col], refs.step_ptr[col + 1]
+
+    def block(tile, step, at):
+        """The ref of a step's part of the weight."""
+        if refs.step_entry is None:
+            index, contracted, out = (), at, refs.tile_col[tile]
+        else:
+            contracted_side, out_side = _sides(refs.w, transposed)
+            entry, parts = refs.step_entry[step], contracted_side // depth
+            index, contracted = (lax.div(entry, parts),), lax.rem(entry, parts)
+            out = lax.rem(refs.tile_col[tile], out_side // cols)
+        sides = pl.ds(contracted * depth, depth), pl.ds(out * cols, cols)
+        return refs.w.at[(*index, *(sides[::-1] if transposed else sides))]
+
+    def load(tile, step):
+        at = refs.step_at[step]
+        x = refs.x.at[pl.ds(refs.tile_row[tile] * rows, rows), pl.ds(at * depth, depth)]
+        return x, block(tile, step, at)
+
+    def operands(consumer, slot):
+        row, col = tiling.origin(consumer)
+        out = pl.ds(col, part_cols)
+        w = scratch.b.at[slot, out].transpose((1, 0)) if transposed else scratch.b.at[slot, :, out]
+        return scratch.a.at[slot, pl.ds(row, part_rows)], w
+
+    def finish(consumer, tile, result):
+        row, col = tiling.origin(consumer)
+        row, col = refs.tile_row[tile] * rows + row, refs.tile_col[tile] * cols + col
+        out = scratch.out.at[consumer]
+        chunk = out.shape[-1]
+
+        def value(c):
+            v = result[:, c * chunk : (c + 1) * chunk]
+            if refs.bias is not None:
+                bias = compat.load(
+                    refs.bias, pl.ds(col + c * chunk, chunk), layout=plgpu.Layout.WGMMA.reduce(0), optimized=False
+                )
+                v = v + lax.broadcast_in_dim(bias, v.shape, (1,))
+            return ACTIVATIONS[activation](v)
+
+        pipeline.write(out, part_cols // chunk, value, lambda c: y.at[pl.ds(row, part_rows), pl.ds(col + c * chunk, chunk)])
+
+    pipeline.run(scratch, tiling, (refs.tile_ptr[cta], refs.tile_ptr[cta + 1]), steps, load, operands, finish)

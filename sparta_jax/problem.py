@@ -1,0 +1,224 @@
+"""The problems that kernels solve, as frozen facts, and the protocols of those who solve and plan them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from .tesa import TeSA
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """Where a product runs.
+
+    Attributes:
+      platform: as JAX spells it in lowering rules: `"cpu"`, `"cuda"`, `"tpu"`, ...
+      kind: the device kind (`"NVIDIA H200"`), `""` where it is not known.
+      cores: CPU threads of XLA's pool, or streaming multiprocessors; 0 where it is not known.
+    """
+
+    platform: str
+    kind: str = ""
+    cores: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a weight `[K, N]` is stored.
+
+    Attributes:
+      format: a key of `sparta_jax.formats.formats`: `"dense"` (one array, zero where dead) or `"bsr"`.
+      block: `(br, bc)` of a blocked format, None for dense.
+    """
+
+    format: str
+    block: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return self.format if self.block is None else f"{self.format}{self.block[0]}x{self.block[1]}"
+
+
+DENSE = Layout("dense")
+
+
+@dataclasses.dataclass(frozen=True)
+class Epilogue:
+    """What follows a product before its result is written: `activation(y + bias) + residual`.
+
+    Attributes:
+      bias: whether a `[N]` vector is added.
+      activation: a key of `sparta_jax.products.ACTIVATIONS`, or None.
+      residual: whether an array shaped like the result is added last.
+    """
+
+    bias: bool = False
+    activation: str | None = None
+    residual: bool = False
+
+    def __bool__(self) -> bool:
+        return self.bias or self.activation is not None or self.residual
+
+    def __str__(self) -> str:
+        parts = ["bias"] * self.bias + [self.activation or ""] * bool(self.activation) + ["residual"] * self.residual
+        return "+".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class SpMM:
+    """`y[m, n] = epilogue(sum_k x[m, k] w[k, n])`; with `transposed`, `y[m, k] = sum_n x[m, n] w[k, n]`.
+
+    Attributes:
+      m: rows of `x`, all leading axes together.
+      pattern: the live elements of the stored weight `[K, N]`.
+      layout: how the kernel is handed the weight. `DENSE`: one `[K, N]` array, zero where dead, and packing it (if the
+        kernel wants it packed) is part of the kernel's run and cost.
+      x_dtype, w_dtype, out_dtype: of the operands and the result.
+      transposed: the weight is read as its transpose (the product that gives the gradient of `x`).
+      precision: `None` or `"default"`, `"high"`, `"highest"`, as `jax.lax.Precision` spells them in lower case.
+      epilogue: what is fused behind the product; never with `transposed`.
+      device: where it runs.
+    """
+
+    m: int
+    pattern: TeSA
+    layout: Layout
+    x_dtype: np.dtype
+    w_dtype: np.dtype
+    out_dtype: np.dtype
+    device: Device
+    transposed: bool = False
+    precision: str | None = None
+    epilogue: Epilogue = Epilogue()
+
+    @property
+    def k(self) -> int:
+        """The contracted size."""
+        return self.pattern.shape[1 if self.transposed else 0]
+
+    @property
+    def n(self) -> int:
+        """The size of the result's last axis."""
+        return self.pattern.shape[0 if self.transposed else 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class SDDMM:
+    """`dw[k, n] = sum_m x[m, k] g[m, n]` at the live elements of `pattern`, stored in `layout` (zero at dead ones).
+
+    In a blocked layout whole live blocks are computed: a dead element inside a live block may hold its full product.
+    """
+
+    m: int
+    pattern: TeSA
+    layout: Layout
+    x_dtype: np.dtype
+    g_dtype: np.dtype
+    out_dtype: np.dtype
+    device: Device
+    precision: str | None = None
+
+    @property
+    def k(self) -> int:
+        return self.pattern.shape[0]
+
+    @property
+    def n(self) -> int:
+        return self.pattern.shape[1]
+
+
+Problem = SpMM | SDDMM
+
+
+def accumulator(*dtypes: Any) -> np.dtype:
+    """The dtype that products of these dtypes are summed in: float64 if one of them is, else float32."""
+    return np.dtype(np.float64 if any(np.dtype(d) == np.float64 for d in dtypes) else np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one call of a kernel takes.
+
+    Attributes:
+      flops: floating-point operations executed (two per multiply-add), padding included.
+      bytes: bytes moved to and from memory while the product runs.
+      efficiency: the share of the device's peak that the kernel reaches on these flops.
+      seconds: a fixed time for dispatch and everything that is neither.
+      packing: bytes moved before the product can start, to bring a weight that comes dense into the kernel's own layout, or
+        a packed one out of its.
+    """
+
+    flops: float
+    bytes: float
+    efficiency: float = 1.0
+    seconds: float = 0.0
+    packing: float = 0.0
+
+
+class Kernel(Protocol):
+    """One way to solve one kind of problem. Instances are stateless and hashable; they fill `sparta_jax.kernels.kernels`.
+
+    Attributes:
+      name: unique, `<backend>_<format>_<problem>`: `"native_bsr_spmm"`.
+      implementation: what a user writes as `implementation=`: `"dense"`, `"xla"`, `"native"`, `"mosaic"`, `"triton"`.
+      problem: `SpMM` or `SDDMM`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def implementation(self) -> str: ...
+
+    @property
+    def problem(self) -> type: ...
+
+    def why_not(self, problem: Any) -> str | None:
+        """None if the kernel solves `problem`, else a phrase for the report ("needs blocks of 32 or more")."""
+        ...
+
+    def configs(self, problem: Any) -> Iterable[Any]:
+        """The configs worth considering: frozen, hashable, printable. At least one where `why_not` is None."""
+        ...
+
+    def cost(self, problem: Any, config: Any) -> Cost:
+        """The modelled cost of one call."""
+        ...
+
+    @property
+    def run(self) -> Callable[..., jax.Array]:
+        """`run(problem, config, *operands)`, traceable. For `SpMM` the operands are `x [m, k]`, `weight` (an array or a format,
+        by `problem.layout`), then `bias [n]` and `residual [m, n]` as the epilogue says, the result is `[m, n]`. For `SDDMM`
+        they are `x [m, K]` and `g [m, N]`, the result is the stored values: `[K, N]` or `[nnzb, br, bc]`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A problem, the kernel chosen for it, that kernel's config, and why others were not chosen.
+
+    Attributes:
+      seconds: the modelled time of one call.
+      dense_seconds: the modelled time of the dense product in its place.
+      refused: `(kernel name, reason)` of every kernel that was not taken.
+    """
+
+    problem: Any
+    kernel: Kernel
+    config: Any
+    seconds: float
+    dense_seconds: float
+    refused: tuple[tuple[str, str], ...] = ()
+
+    def run(self, *operands: Any) -> jax.Array:
+        return self.kernel.run(self.problem, self.config, *operands)
+
+
+class Planner(Protocol):
+    """Chooses kernels. Hashable: it is a parameter of the products' primitives, asked in their lowering rules."""
+
+    def plan(self, problem: Problem) -> Plan: ...

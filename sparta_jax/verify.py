@@ -1,0 +1,153 @@
+"""Verification: the rewritten program against the masked dense one, values and gradients, on real arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .interpreters import Facts, Rewritten, Variable, bind, evaluate
+
+NEGLIGIBLE = 1e-3  # of the whole gradient's norm; a smaller leaf is judged on that scale, for it may be nothing but round-off
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5, "bfloat16": 3e-2, "float16": 4e-3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """How far a sparsified function is from the masked dense program.
+
+    Attributes:
+      outputs: relative error of each output: norm of the difference over the norm.
+      gradients: `(key path, relative error)` of the gradient in each floating-point argument, of a random projection of the
+        outputs; relative to that gradient's norm, or to a thousandth of the whole one's where it is smaller than that; empty
+        where it was not asked for.
+      tolerance: the largest error that is right for the outputs' dtype.
+      parted: the first variable at which the two programs differ by more, None where none does.
+    """
+
+    outputs: tuple[float, ...]
+    gradients: tuple[tuple[str, float], ...]
+    tolerance: float
+    parted: str | None
+
+    @property
+    def error(self) -> float:
+        """The largest of all."""
+        return max((*self.outputs, *(e for _, e in self.gradients)), default=0.0)
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance
+
+    def __str__(self) -> str:
+        verdict = "equal" if self.ok else "DIFFERENT"
+        lines = [
+            f"{verdict}: outputs within {max(self.outputs, default=0.0):.2e} of the masked program "
+            f"(tolerance {self.tolerance:.0e})"
+        ]
+        if self.gradients:
+            name, worst = max(self.gradients, key=lambda g: g[1])
+            lines.append(f"gradients within {worst:.2e} (largest at {name})")
+        if self.parted is not None:
+            lines.append(f"they first part at {self.parted}")
+        return "; ".join(lines)
+
+
+def verify(
+    rewritten: Rewritten,
+    facts: Facts,
+    masked_inputs: Callable[[Sequence[Any]], Mapping[Variable, Any]],
+    leaves: Sequence[Any],
+    names: Sequence[str],
+    gradients: bool = True,
+) -> Verification:
+    """Runs both programs on `leaves`, the flat arguments, whose key paths are `names`."""
+    program = rewritten.program
+    watched: list[Variable] = []
+
+    def sparse(leaves):
+        seen: dict[Variable, Any] = {}
+        out = rewritten.run(masked_inputs(leaves), watch=seen.__setitem__)
+        watched[:] = [v for v in seen if _comparable(v.aval)]
+        return out, [seen[v] for v in watched]
+
+    def dense(leaves):
+        seen: dict[Variable, Any] = {}
+
+        def step(equation, values):
+            outs = bind(equation, values)
+            seen.update(zip(equation.outputs, outs, strict=True))
+            return outs
+
+        given = masked_inputs(leaves)
+        out = evaluate(program, [given[v] for v in program.inputs], step)
+        return out, [seen[v] for v in watched]
+
+    got, inside = jax.jit(sparse)(leaves)
+    want, expected = jax.jit(dense)(leaves)
+    floats = [i for i, v in enumerate(program.outputs) if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
+    tolerance = max((TOLERANCE.get(str(program.outputs[i].aval.dtype), 1e-5) for i in floats), default=0.0)
+    outputs = tuple(relative_error(a, b) for a, b in zip(got, want, strict=True) if _comparable(a))
+    parted = next(
+        (
+            _describe(rewritten, v)
+            for v, a, b in zip(watched, inside, expected, strict=True)
+            if relative_error(a, b, facts.live(v).elements()) > TOLERANCE.get(str(v.aval.dtype), 1e-5)
+        ),
+        None,
+    )
+    errors = _gradient_errors(sparse, dense, leaves, names, floats) if gradients and floats else ()
+    return Verification(outputs, errors, tolerance, parted)
+
+
+def relative_error(got: Any, want: Any, live: np.ndarray | None = None, least: float = 0.0) -> float:
+    """`|got - want| / max(|want|, least)` (the norm of `got` where that is zero), over the live elements.
+
+    NaN and infinity must agree."""
+    wide = np.complex128 if jnp.issubdtype(jnp.result_type(want), jnp.complexfloating) else np.float64
+    got, want = np.asarray(got).astype(wide), np.asarray(want).astype(wide)
+    if live is not None:
+        got, want = np.where(live, got, 0), np.where(live, want, 0)
+    odd = ~np.isfinite(want)
+    if not np.array_equal(got[odd], want[odd], equal_nan=True) or not np.isfinite(got[~odd]).all():
+        return float("inf")
+    scale = max(np.linalg.norm(want[~odd]), least if np.isfinite(least) else 0.0)
+    return float(np.linalg.norm(got[~odd] - want[~odd]) / (scale if scale else 1.0))
+
+
+def _gradient_errors(sparse, dense, leaves, names, floats) -> tuple[tuple[str, float], ...]:
+    moving = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
+
+    def projected(run):
+        def loss(values):
+            full = list(leaves)
+            for i, value in zip(moving, values, strict=True):
+                full[i] = value
+            out, _ = run(full)
+            keys = jax.random.split(jax.random.key(0), len(floats))
+            return sum(
+                jnp.vdot(jax.random.normal(k, jnp.shape(out[i])), jnp.real(out[i]).astype(jnp.float32))
+                for k, i in zip(keys, floats, strict=True)
+            )
+
+        return jax.jit(jax.grad(loss))([jnp.asarray(leaves[i]) for i in moving])
+
+    got, want = projected(sparse), projected(dense)
+    whole = np.sqrt(sum(np.linalg.norm(np.asarray(g, np.float64)) ** 2 for g in want))
+    pairs = zip(moving, got, want, strict=True)
+    return tuple((names[i], relative_error(a, b, least=NEGLIGIBLE * float(whole))) for i, a, b in pairs)
+
+
+def _comparable(value: Any) -> bool:
+    return hasattr(value, "dtype") and not jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
+
+
+def _describe(rewritten: Rewritten, variable: Variable) -> str:
+    for equation in rewritten.program.equations:
+        if variable in equation.outputs:
+            return f"{equation.name} {list(variable.shape)} in {equation.scope or 'the function'} ({equation.line})"
+    return f"an input of shape {list(variable.shape)}"

@@ -1,0 +1,245 @@
+"""Small programs with the exact facts of their variables: `PRECISION[name] = Case`.
+
+Facts are written as text, one letter an element: `.` zero, `c` constant (a param is one), `L` live, and in what is expected
+`-` for what is not zero but needed by nobody. Rows stand side by side, matrices behind a `|`; what has fewer axes or an axis of
+size 1 is repeated: `"c.c"` is a matrix whose middle column is zero, `"c . c"` one whose middle row is.
+Expected are operands by name, `out` (or `out0`, `out1`), and what the program names by `mark`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name as mark
+
+from sparta_jax.grid import Grid
+from sparta_jax.interpreters.facts import CONST, LIVE, ZERO, Fact
+
+LETTERS = {".": ZERO, "c": CONST, "L": LIVE}
+
+
+def letters(text: str) -> np.ndarray:
+    """The array of letters that a text stands for."""
+    matrices = [[list(row) for row in matrix.split()] for matrix in text.split("|")]
+    array = np.array(matrices)
+    while array.shape[:1] == (1,):
+        array = array[0]
+    return array
+
+
+@dataclasses.dataclass(frozen=True)
+class Operand:
+    """The fact of one operand: its text, spread to its shape."""
+
+    text: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @property
+    def fact(self) -> Fact:
+        cells = np.vectorize(LETTERS.__getitem__, otypes=[np.uint8])(letters(self.text))
+        return Fact(Grid.of_elements(np.broadcast_to(cells, self.shape)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A program, the facts of its operands, and the letters of its variables."""
+
+    fn: Callable
+    operands: tuple[Operand, ...]
+    expected: dict[str, str]
+
+
+PRECISION: dict[str, Case] = {}
+
+
+def L(*shape: int, text: str = "L", dtype: str = "float32") -> Operand:  # noqa: N802
+    """Data of a shape."""
+    return Operand(text, shape, dtype)
+
+
+def c(*shape: int, text: str = "c", dtype: str = "float32") -> Operand:
+    """Params of a shape."""
+    return Operand(text, shape, dtype)
+
+
+def add(name: str, fn: Callable, *operands: str | Operand, **expected: str) -> None:
+    assert name not in PRECISION, name
+    given = tuple(o if isinstance(o, Operand) else Operand(o, letters(o).shape) for o in operands)
+    PRECISION[name] = Case(fn, given, expected)
+
+
+def names(case: Case) -> list[str]:
+    """The names of a case's operands."""
+    return list(inspect.signature(case.fn).parameters)
+
+
+def matmul(a, b):
+    return a @ b
+
+
+# fmt: off
+# -- products: what the paper promises
+
+add("an element of a product dies where all its pairs do", matmul, "L.L .L.", "c. .c ..", out="L. .L")
+add("a dead column of the left frees a row of the right", matmul, "LL.L", c(4, 3), b="ccc ccc --- ccc")
+add("a dead row of the right frees a column of the left", matmul, L(2, 3), "ccc ... ccc", a="L-L")
+add("an unread element of the product frees nothing", lambda a, b: (a @ b).at[0, 1].set(0), L(3, 2), c(2, 3), a="L", b="c")
+add("an unread row of the product frees a row of the left", lambda a, b: (a @ b)[1:], L(3, 2), c(2, 3), a="- L L", b="c")
+add("an unread column of the product frees a column of the right", lambda a, b: (a @ b)[:, ::2], L(3, 2), c(2, 3), b="c-c")
+add("f(0) = 0 keeps zeros through two layers", lambda x, w, v: jnp.tanh(x @ w) @ v, L(2, 3), c(3, 4, text="c.c."), c(4, 2),
+    v="c - c -", out="L")
+add("f(0) != 0 makes constants, which the next layer needs", lambda x, w, v: mark(jnp.exp(x @ w), "h") @ v,
+    L(2, 3), c(3, 4, text="c.c."), c(4, 2), h="LcLc", v="c", out="L")
+add("a softmax counts its dead inputs", lambda x: jax.nn.softmax(x), L(2, 4, text="L.L."), out="L")
+add("a norm counts its dead inputs", lambda x: (x - x.mean(-1, keepdims=True)) / jnp.std(x, -1, keepdims=True),
+    L(2, 4, text="L.L."), x="L.L.", out="L")
+
+# -- contraction in every layout
+
+add("x @ W", matmul, L(2, 3), c(3, 4, text="c..c"), a="L", out="L..L")
+add("W @ x", matmul, c(4, 3, text="c . . c"), L(3, 2), out="L . . L")
+add("W.T @ x", lambda w, x: w.T @ x, c(3, 4, text="c..c"), L(3, 2), out="L . . L")
+add("a batch of products", lambda x, w: jnp.einsum("bmk,bkn->bmn", x, w), L(2, 2, 3), c(2, 3, 4, text="cc.. | ..cc"),
+    out="LL.. | ..LL")
+add("heads out of a model axis", lambda x, w: jnp.einsum("btd,dhe->bthe", x, w), L(1, 2, 3), c(3, 2, 2, text=".. cc"),
+    out=".. LL")
+add("heads into a model axis: a dead head of the weight frees the head", lambda x, w: jnp.einsum("bthe,hed->btd", x, w),
+    L(1, 2, 2, 3), c(2, 3, 4, text="c | ."), x="L -", out="L")
+add("two contracted axes, in another order", lambda x, w: jnp.einsum("ehm,hen->mn", x, w),
+    L(2, 2, 3, text="L L | . L"), "c. .c | cc cc", x="L L | . L", w="c. .- | cc cc", out="L")
+add("three operands", lambda x, w, v: jnp.einsum("mk,kn,np->mp", x, w, v), L(2, 3), "c.c c.c c.c", "cc cc c.",
+    w="c.c", v="cc -- c.", out="L")
+add("an outer product", lambda x, y: jnp.outer(x, y), "L.L", ".c", out=".L .. .L")
+add("a product of params is a constant", matmul, "c.c", "c . c", out="c")
+add("dw of a dead output channel", lambda w, x: jax.grad(lambda w: (jax.nn.relu(x @ w) ** 2).sum())(w),
+    c(3, 4, text="c.c."), L(2, 3), out="L.L.")
+add("dw of a dead input channel", lambda w, x: jax.grad(lambda w: ((x @ w) ** 2).sum())(w), c(3, 2), L(2, 3, text="L.L"),
+    w="c - c", out="L . L")
+add("dx of a dead input row", lambda w, x: jax.grad(lambda x: ((x @ w) ** 2).sum())(x), c(3, 2, text="c . c"), L(2, 3),
+    x="L-L", out="L.L")
+
+# -- elementwise
+
+add("f(0) = 0: odd functions", lambda x: jnp.sin(jnp.tanh(jnp.cbrt(x))), ".cL", out=".cL")
+add("f(0) = 0: activations", lambda x: jax.nn.gelu(jax.nn.silu(jax.nn.relu(jax.nn.elu(x)))), ".cL", out=".cL")
+add("f(0) = 0: powers and roots", lambda x: jnp.sqrt(x**2) + jnp.abs(x) ** 0.5, ".cL", out=".cL")
+add("f(0) = 0 against a number", lambda x: jnp.clip(jnp.maximum(x, -1.0), -2.0, 2.0) / 3, ".cL", out=".cL")
+add("f(0) != 0: sums with a number", lambda x: x + 1, ".cL", out="ccL")
+add("f(0) != 0: exponentials", lambda x: jax.nn.sigmoid(x) + jax.nn.softplus(x), ".cL", out="ccL")
+add("f(0) != 0: comparisons", lambda x: (x >= 0).astype(x.dtype), ".cL", out="ccL")
+add("f(0) != 0 against a number", lambda x: jnp.maximum(x, 1.0), ".cL", out="ccL")
+add("a product is zero where one is, and its partner free", lambda x, y: x * y, ".L.Lc", "L..cc", x=".-.Lc", y="-..cc",
+    out="...Lc")
+add("a sum is zero where both are", lambda x, y: x + y, ".L.Lc", "L..cc", x=".L.Lc", y="L..cc", out="LL.Lc")
+add("a gate that is dead", lambda x, w, v: mark(jax.nn.silu(x @ w), "gate") * (x @ v), L(2, 3), c(3, 4, text="c.cc"),
+    c(3, 4, text="cc.c"), gate="L.-L", w="c.-c", v="c-.c", out="L..L")
+
+# -- constants behind biases, activations and norms
+
+add("a bias makes a dead channel constant", lambda x, w, b: x @ w + b, L(2, 3), c(3, 4, text="c..c"), "cc.c",
+    b="cc.c", out="Lc.L")
+add("an activation keeps it constant", lambda x, w, b: jax.nn.gelu(x @ w + b), L(2, 3), c(3, 4, text="c..c"), "cc.c",
+    out="Lc.L")
+add("the next layer needs what a constant meets", lambda x, w, b, v: mark(jax.nn.relu(x @ w + b), "h") @ v,
+    L(2, 3), c(3, 4, text="c..c"), "cc.c", c(4, 2), h="Lc.L", v="c c - c", b="cc.c")
+add("a channel that nobody reads needs no bias", lambda x, w, b, v: jax.nn.relu(x @ w + b) @ v,
+    L(2, 3), c(3, 4), c(4), c(4, 2, text="c . c ."), w="c-c-", b="c-c-")
+add("batch norm of a dead channel is a constant",
+    lambda x, w, mean, var, scale, beta: (x @ w - mean) * lax.rsqrt(var + 1e-5) * scale + beta,
+    L(2, 3), c(3, 4, text="c..c"), "cccc", "cccc", "ccc.", "cc.c", var="ccc-", mean="ccc-", out="Lccc")
+add("a norm by the root mean square keeps zeros", lambda x, g: x * lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-6) * g,
+    L(2, 4, text="L.LL"), "ccc.", x="L.LL", g="c-c.", out="L.L.")
+add("a layer norm's dead scale leaves its bias", lambda x, g, b: jax.nn.standardize(x) * g + b, L(2, 4), "c.c.", "cc..",
+    x="L", out="LcL.")
+add("a layer without live weights is its bias", lambda x, w, b: jnp.tanh(x @ w + b), L(2, 3), c(3, 2, text="."), "cc",
+    x="-", out="c")
+add("the mean of constants is a constant", lambda x: x.mean(0), "cL. cL.", out="cL.")
+add("statistics of a constant channel stay constant", lambda x: (x - x.mean(0)) * lax.rsqrt(x.var(0) + 1e-5),
+    L(3, 3, text="Lc."), out="Lc.")
+
+# -- movement
+
+add("concatenation", lambda x, y: jnp.concatenate([x, y])[1:], "L.", ".cL", x="-.", out="..cL")
+add("split", lambda x, w: jnp.split(x @ w, 2, 1)[0], L(2, 3), c(3, 4, text="c.cc"), w="c.--", out="L.")
+add("padding", lambda x: jnp.pad(x, (1, 2)), "Lc.", out=".Lc...")
+add("padding with a number", lambda x: jnp.pad(x, (1, 1), constant_values=2.0), "L.c", out="cL.cc")
+add("a slice with a stride", lambda x, w: (x @ w)[:, 1::2], L(2, 3), c(3, 4, text="cc.."), w="-c..", out="L.")
+add("rows gathered by the data keep dead columns", lambda table, i: table[i], c(5, 3, text="c.c"), L(4, dtype="int32"),
+    out="L.L")
+add("known rows gathered", lambda table: table[jnp.array([2, 0])], "c. .c cc", table="c. .- cc", out="cc c.")
+add("known rows scattered", lambda x, u: x.at[jnp.array([2, 0])].set(u), L(3, 2), "c. .c", x="- L -", out=".c LL c.")
+add("scattered by the data", lambda u, i: jnp.zeros((4, 3)).at[i].add(u), L(2, 3, text="L.c"), L(2, dtype="int32"), out="L.L")
+add("a slice at a place in the data", lambda x, i: lax.dynamic_slice(x, (i, 0), (2, 3)), c(4, 3, text="c.c"), L(dtype="int32"),
+    i="L", out="L.L")
+add("a choice by a known mask", lambda x, y: jnp.where(jnp.arange(4) < 2, x, y), "LcL.", ".cLc", x="Lc-.", y=".-Lc", out="LcLc")
+add("a choice by the data", lambda m, x, y: jnp.where(m, x, y), L(4, dtype="bool"), "cc..", "c.c.", m="LLL-", out="LLL.")
+add("reversed and rolled", lambda x: jnp.roll(x[::-1], 1), "Lc..", out="L..c")
+
+# -- heads, groups, ties and residuals
+
+add("a dead head dies through reshape and transpose", lambda x, w: (x @ w).reshape(2, 3, 2).transpose(1, 0, 2), L(2, 4),
+    c(4, 6, text="cc..cc"), out="L | . | L")
+add("an unread head frees its columns", lambda x, w, o: (x @ w).reshape(2, 3, 2).reshape(2, 6) @ o, L(2, 4), c(4, 6),
+    c(6, 2, text="c c . . c c"), w="cc--cc")
+add("half a dead head", lambda x, w: (x @ w).reshape(2, 3, 2), L(2, 4), c(4, 6, text="c.c.cc"), out="L. L. LL")
+add("a dead key head frees its queries", lambda q, k: jnp.einsum("thd,shd->hts", q, k), L(3, 2, 2), c(3, 2, 2, text="cc .."),
+    q="L -", out="L | .")
+add("grouped queries: a dead key head kills its group",
+    lambda q, k: jnp.einsum("thd,shd->hts", q, jnp.repeat(k, 2, axis=1)), L(3, 4, 2), L(3, 2, 2, text="LL .."),
+    q="L L - -", out="L | L | . | .")
+add("grouped queries by an axis of their own",
+    lambda q, k: jnp.einsum("tghd,sgd->gts", q.reshape(3, 2, 2, 2), k), L(3, 4, 2, text="L . . ."), L(3, 2, 2),
+    k="L -", out="L | .")
+add("tied weights are needed where either reader needs them", lambda w, x: (x @ w[:, :2], x @ w[:, 1:3]), c(3, 4), L(2, 3),
+    w="ccc-", out0="L")
+add("an embedding tied to the head", lambda e, t: mark(e[t], "h") @ e.T,
+    c(5, 3, text="c.c"), L(2, dtype="int32"), h="L.L", e="c.c", out="L")
+add("a residual stream joins writers that disagree", lambda x, w, v: x @ w + x @ v, L(2, 3), c(3, 4, text="cc.."),
+    c(3, 4, text="c.c."), out="LLL.")
+add("a dead residual channel stays dead through its readers", lambda h, w, v: h + jax.nn.relu(h @ w) @ v, L(2, 3, text="L.L"),
+    c(3, 4), c(4, 3, text="c.c"), w="c - c", out="L.L")
+add("a channel that no reader of the stream wants", lambda h, w, v: (h + jax.nn.relu(h @ w)) @ v, L(2, 3), c(3, 3),
+    c(3, 2, text="c . c"), h="L", w="c-c")
+
+# -- masks that the program itself holds: nothing is said of the params here
+
+HALF = np.array([[True, True, False], [False, True, True]])
+add("a closed-over mask on a param", lambda x, w: x @ (w * jnp.asarray(HALF.T, jnp.float32)), L(2, 3), c(3, 2), w="c- cc -c",
+    out="L")
+add("a closed-over mask inside a jit", lambda w: jax.jit(lambda w: w * HALF.astype(np.float32))(w), c(2, 3), w="cc- -cc",
+    out="cc. .cc")
+add("a param that is a mask", lambda w, m: w * m, c(2, 3), "cc. .cc", w="cc- -cc", out="cc. .cc")
+add("one mask for two params", lambda x, w, v, m: (x @ (w * m)) @ (v * m).T, L(2, 2), c(2, 3), c(2, 3), "c.c ..c",
+    w="c-c --c", v="c-c --c", out="L")
+add("a param that nothing reads", lambda x, w, v: x @ w, L(2, 3), c(3, 2), c(3, 2), v="-", w="c")
+add("tril of a param", lambda x, w: x @ jnp.tril(w), L(2, 3), c(3, 3), w="c-- cc- ccc", out="L")
+add("a band by comparing iotas", lambda x, w: x @ jnp.where(jnp.abs(jnp.arange(3)[:, None] - jnp.arange(3)) <= 1, w, 0),
+    L(2, 3), c(3, 3), w="cc- ccc -cc", out="L")
+add("padding of a param", lambda x, w: x @ jnp.pad(w, ((0, 1), (0, 1))), L(2, 3), c(2, 2), x="LL-", out="LL.")
+add("a triangle of ones", lambda x: x @ jnp.tri(3), L(2, 3), x="L", out="L")
+add("what an upper triangle never reads", lambda x: x @ jnp.triu(jnp.ones((3, 3)), 1), L(2, 3), x="LL-", out=".LL")
+add("one-hot of known labels", lambda x: x * jax.nn.one_hot(jnp.array([2, 0]), 3), L(2, 3), x="--L L--", out="..L L..")
+
+# -- masked scores
+
+
+def masked(s, number):
+    return jnp.where(jnp.tri(3, dtype=bool), s, number)
+
+
+add("masked scores are not needed", lambda s: mark(masked(s, -1e9), "m") * 2, L(3, 3), s="L-- LL- LLL", m="Lcc LLc LLL")
+add("masked by minus infinity", lambda s: masked(s, -jnp.inf), L(3, 3), s="L-- LL- LLL", out="Lcc LLc LLL")
+add("an added mask leaves its scores needed", lambda s: s + mark((1 - jnp.tri(3)) * -1e9, "m"), L(3, 3), m=".cc ..c ...",
+    s="L", out="L")
+add("masked weights set to zero", lambda s, v: masked(jax.nn.softmax(s), 0.0)[:2] @ v, L(3, 3), L(3, 2), v="L L -", out="L")
+add("queries and keys that a mask keeps apart", lambda q, k: masked(mark(q @ k.T, "s"), -1e9), L(3, 2), L(3, 2),
+    s="L-- LL- LLL", q="L")
+add("queries that a whole mask cuts off", lambda q, k: jnp.where(jnp.arange(3)[:, None] < 2, mark(q @ k.T, "s"), -1e9), L(3, 2),
+    L(3, 2), s="L L -", q="L L -", k="L")

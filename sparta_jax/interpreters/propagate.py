@@ -51,7 +51,7 @@ def forward_sweep(program: Program, inputs: Sequence[Fact]) -> dict[Variable, Fa
     values.update(zip(program.inputs, inputs, strict=True))
     facts = Facts(values, {}, ())
     for equation in program.equations:
-        outs = _results(equation, [facts.value(v) for v in equation.inputs])
+        outs = results_of(equation, [facts.value(v) for v in equation.inputs])
         for variable, fact in zip(equation.outputs, outs, strict=True):
             assert fact.shape == variable.shape, f"the rule of {equation.name} gave {fact.shape} for {variable.aval}"
             values[variable] = fact
@@ -81,18 +81,22 @@ def backward_sweep(program: Program, facts: Facts, outputs: Sequence[Need]) -> d
 def needs_of_operands(equation: Equation, facts: Facts, needs: dict[Variable, Need] | None = None) -> Sequence[Need]:
     """Which elements of its operands one equation needs, for what is needed of its results."""
     needs = facts.needs if needs is None else needs
-    outs = [needs[v] for v in equation.outputs]
+    return needs_for(equation, [needs[v] for v in equation.outputs], [facts.value(v) for v in equation.inputs])
+
+
+def needs_for(equation: Equation, outs: list[Need], inputs: Sequence[Fact]) -> Sequence[Need]:
+    """As `needs_of_operands`, for these needs of the results and these facts of the operands."""
     if equation.effects:
         return [needed(v.shape) for v in equation.inputs]
     if not any(n.cells.any() for n in outs):
         return [unneeded(v.shape) for v in equation.inputs]
     if (rule := backward_rules.get(equation.name)) is None:
         return [needed(v.shape) for v in equation.inputs]
-    inputs = [facts.value(v) for v in equation.inputs]
     return rule(outs if equation.primitive.multiple_results else outs[0], *inputs, **equation.params)
 
 
-def _results(equation: Equation, inputs: list[Fact]) -> list[Fact]:
+def results_of(equation: Equation, inputs: list[Fact]) -> list[Fact]:
+    """The facts of an equation's results, for these of its operands."""
     if (computed := known.evaluate(equation, inputs)) is not None:
         return computed
     if (rule := forward_rules.get(equation.name)) is None:

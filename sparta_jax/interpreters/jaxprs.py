@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -131,10 +131,10 @@ def read(env: dict[Variable, Any], atom: Atom) -> Any:
     return atom.value if isinstance(atom, Constant) else env[atom]
 
 
-def bind(equation: Equation, values: Sequence[Any]) -> list:
-    """The ordinary meaning of one equation."""
+def bind(equation: Equation, values: Sequence[Any], **changed: Any) -> list:
+    """The ordinary meaning of one equation, with some of its params `changed`."""
     with located(equation):
-        params = equation.primitive.get_bind_params(equation.params)
+        params = equation.primitive.get_bind_params({**equation.params, **changed})
         out = equation.primitive.bind(*values, **params)
     return list(out) if equation.primitive.multiple_results else [out]
 
@@ -190,3 +190,11 @@ def _inlined(eqn, names: frozenset[str]) -> Any:
 def body(equation: Equation) -> Program:
     """The program of a call's body."""
     return flatten(equation.params.get("jaxpr") or equation.params["call_jaxpr"])
+
+
+def scan_split(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many of a scan's operands are constants, and how many behind them are carried; the rest is scanned over."""
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(consts), len(carry)

@@ -1,8 +1,11 @@
 """Importing this package fills the rule tables."""
 
+from . import branches as branches
 from . import calls as calls
 from . import contraction as contraction
 from . import elementwise as elementwise
 from . import indexing as indexing
+from . import loops as loops
 from . import movement as movement
 from . import reduction as reduction
+from . import solve as solve

@@ -26,32 +26,32 @@ from ..facts import CONST, LIVE, ZERO, Fact, Need, either, needed, unneeded
 from ..jaxprs import Program, flatten
 from ..propagate import Facts, backward_sweep, forward_sweep, propagate
 from ..registry import backward, forward
+from .bodies import at_depth, body_of, needs, values
 
 ORDERS = 2  # of derivatives whose programs are swept
-CALLS = frozenset({p.remat_p.name, p.custom_jvp_call_p.name, p.custom_vjp_call_p.name})
 
 
 @forward(p.remat_p)
 def remat_forward(*inputs: Fact, jaxpr, depth: int = 0, **_) -> list[Fact]:
     """The body's facts."""
-    return _values(_body(jaxpr, depth), inputs)
+    return values(body_of(jaxpr, depth), inputs)
 
 
 @backward(p.remat_p)
 def remat_backward(outs: list[Need], *inputs: Fact, jaxpr, depth: int = 0, **_) -> list[Need]:
     """The body's needs."""
-    return _needs(_body(jaxpr, depth), inputs, outs)
+    return needs(body_of(jaxpr, depth), inputs, outs)
 
 
 @forward(p.custom_jvp_call_p)
 def custom_jvp_call_forward(*inputs: Fact, depth: int = 0, **params) -> list[Fact]:
     """An output is zero, or constant, iff its tangent is too."""
     if depth == ORDERS:
-        return _values(_body(params["call_jaxpr"], depth), inputs)
+        return values(body_of(params["call_jaxpr"], depth), inputs)
     call = _Call.of(p.custom_jvp_call_p, params, depth)
     if _dense(inputs) or (program := call.jvp) is None:
         return call.live_outputs
-    outs = _values(program, [*inputs, *call.select(map(_tangent, inputs))])
+    outs = values(program, [*inputs, *call.select(map(_tangent, inputs))])
     return call.join(outs[: call.arity], outs[call.arity :])
 
 
@@ -59,21 +59,21 @@ def custom_jvp_call_forward(*inputs: Fact, depth: int = 0, **params) -> list[Fac
 def custom_jvp_call_backward(outs: list[Need], *inputs: Fact, depth: int = 0, **params) -> list[Need]:
     """An input is needed iff the primal or the tangents of needed outputs need it or its tangent."""
     if depth == ORDERS:
-        return _needs(_body(params["call_jaxpr"], depth), inputs, outs)
+        return needs(body_of(params["call_jaxpr"], depth), inputs, outs)
     call = _Call.of(p.custom_jvp_call_p, params, depth)
     if (program := call.jvp) is None:
         return [needed(x.shape) for x in inputs]
-    needs = _needs(program, [*inputs, *call.select(map(_tangent, inputs))], [*outs, *call.select_outputs(outs)])
-    for i, need in zip(call.inexact, needs[len(inputs) :], strict=True):
-        needs[i] = either(needs[i], need)
-    return needs[: len(inputs)]
+    found = needs(program, [*inputs, *call.select(map(_tangent, inputs))], [*outs, *call.select_outputs(outs)])
+    for i, need in zip(call.inexact, found[len(inputs) :], strict=True):
+        found[i] = either(found[i], need)
+    return found[: len(inputs)]
 
 
 @forward(p.custom_vjp_call_p)
 def custom_vjp_call_forward(*inputs: Fact, depth: int = 0, **params) -> list[Fact]:
     """An output is zero, or constant, iff it is for the primal and no input's cotangent needs its own, unless that input is."""
     if depth == ORDERS:
-        return _values(_body(params["call_jaxpr"], depth), inputs)
+        return values(body_of(params["call_jaxpr"], depth), inputs)
     call = _Call.of(p.custom_vjp_call_p, params, depth)
     if _dense(inputs) or (program := call.vjp) is None:
         return call.live_outputs
@@ -91,27 +91,17 @@ def custom_vjp_call_forward(*inputs: Fact, depth: int = 0, **params) -> list[Fac
 def custom_vjp_call_backward(outs: list[Need], *inputs: Fact, depth: int = 0, **params) -> list[Need]:
     """An input is needed iff the primal or a cotangent needs it, or its own cotangent may differ from zero."""
     if depth == ORDERS:
-        return _needs(_body(params["call_jaxpr"], depth), inputs, outs)
+        return needs(body_of(params["call_jaxpr"], depth), inputs, outs)
     call = _Call.of(p.custom_vjp_call_p, params, depth)
     if (program := call.vjp) is None:
         return [needed(x.shape) for x in inputs]
     cotangents = [Fact.of_mask(out) for out in call.select_outputs(outs)]
     moves = [x.nonzero for x in call.select(inputs)]
     facts = propagate(program, [*inputs, *cotangents], [*outs, *moves])
-    needs = [facts.need(v) for v in program.inputs[: len(inputs)]]
+    found = [facts.need(v) for v in program.inputs[: len(inputs)]]
     for i, v in zip(call.inexact, program.outputs[call.arity :], strict=True):
-        needs[i] = either(needs[i], facts.value(v).nonzero)
-    return needs
-
-
-def _values(program: Program, inputs: Sequence[Fact]) -> list[Fact]:
-    facts = Facts(forward_sweep(program, inputs), {}, ())
-    return [facts.value(v) for v in program.outputs]
-
-
-def _needs(program: Program, inputs: Sequence[Fact], outputs: Sequence[Need]) -> list[Need]:
-    facts = propagate(program, inputs, outputs)
-    return [facts.need(v) for v in program.inputs]
+        found[i] = either(found[i], facts.value(v).nonzero)
+    return found
 
 
 def _dense(inputs: Sequence[Fact]) -> bool:
@@ -122,19 +112,6 @@ def _dense(inputs: Sequence[Fact]) -> bool:
 def _tangent(x: Fact) -> Fact:
     """A tangent vanishes where its primal is zero, and is constant where its primal is."""
     return Fact(x.value)
-
-
-@functools.lru_cache(maxsize=512)
-def _body(jaxpr, depth: int) -> Program:
-    return _at_depth(flatten(jaxpr), depth)
-
-
-def _at_depth(program: Program, depth: int) -> Program:
-    """The program with its calls marked as lying `depth` derivatives below the user's own program."""
-    if depth == 0:
-        return program
-    mark = lambda e: dataclasses.replace(e, params={**e.params, "depth": depth}) if e.name in CALLS else e
-    return dataclasses.replace(program, equations=tuple(map(mark, program.equations)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -217,7 +194,7 @@ class _Call:
         """The program of `fn`, or None where the user's derivative cannot be traced at abstract values."""
         shapes = [[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals] for avals in (self.inputs, derivatives)]
         try:
-            return _at_depth(flatten(jax.make_jaxpr(fn)(*shapes)), self.depth + 1)
+            return at_depth(flatten(jax.make_jaxpr(fn)(*shapes)), self.depth + 1)
         except Exception:
             return None
 

@@ -158,7 +158,7 @@ class Grid:
             return Grid.uniform(shape, self.cells.flat[0] if self.cells.size else np.zeros((), self.cells.dtype))
         cells, cuts, out = self.cells, list(self.cuts), []
         axis = 0
-        for olds, news in _reshape_groups(self.shape, shape):
+        for olds, news in reshape_groups(self.shape, shape):
             cells, flat = _merge(cells, cuts[: len(olds)], axis)
             cuts = cuts[len(olds) :]
             cells, new = _split(cells, flat, news, axis)
@@ -291,7 +291,7 @@ def _union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a if a is b or len(b) <= 2 else b if len(a) <= 2 else np.union1d(a, b)
 
 
-def _reshape_groups(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def reshape_groups(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Splits a reshape into the smallest runs of axes with equal products (no axis is empty)."""
     groups, i, j = [], 0, 0
     while i < len(old) or j < len(new):

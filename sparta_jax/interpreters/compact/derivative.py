@@ -1,0 +1,51 @@
+"""The user's own derivative, kept by what stands in a custom derivative's place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from ..jaxprs import Equation, Program, bind, trace
+
+
+def with_derivative(primal: Callable, derivative: Callable, equation: Equation, values: Sequence) -> list:
+    """`primal(*values)` with the first derivative `derivative(program, *values, *tangents)`.
+
+    Args:
+      primal: a function like the `custom_jvp_call` of `equation`, at shapes of its own.
+      derivative: runs the program `jvp_program(equation)` at these shapes.
+    """
+    call = jax.custom_jvp(lambda *xs: tuple(primal(*xs)))
+
+    @call.defjvp
+    def call_jvp(primals, tangents):
+        dots = [t for t, a in zip(tangents, equation.inputs, strict=True) if _is_inexact(a.aval)]
+        results = list(derivative(jvp_program(equation), *primals, *dots))
+        outs, dots = results[: len(equation.outputs)], iter(results[len(equation.outputs) :])
+        zero = lambda out: np.zeros(np.shape(out), jax.dtypes.float0)
+        tangents = [next(dots) if _is_inexact(v.aval) else zero(o) for o, v in zip(outs, equation.outputs, strict=True)]
+        return tuple(outs), tuple(tangents)
+
+    return list(call(*values))
+
+
+def jvp_program(equation: Equation) -> Program:
+    """`(*operands, *tangents) -> (*results, *tangents)` of a call, tangents of what has them alone."""
+    structs = [jax.ShapeDtypeStruct(a.shape, a.aval.dtype) for a in equation.inputs]
+    inexact = [i for i, a in enumerate(equation.inputs) if _is_inexact(a.aval)]
+
+    def moved(operands, tangents):
+        def call(*moving):
+            given = dict(zip(inexact, moving, strict=True))
+            return bind(equation, [given.get(i, x) for i, x in enumerate(operands)])
+
+        outs, dots = jax.jvp(call, [operands[i] for i in inexact], tangents)
+        return outs, [d for d, v in zip(dots, equation.outputs, strict=True) if _is_inexact(v.aval)]
+
+    return trace(moved, structs, [structs[i] for i in inexact])[0]
+
+
+def _is_inexact(aval) -> bool:
+    return jax.dtypes.issubdtype(aval.dtype, np.inexact)

@@ -1,0 +1,84 @@
+"""Compaction through calls that keep their own meaning: rematerialisation and custom derivatives.
+
+A call becomes `narrow(call(widen(operands)))`: what its operands' views leave out is zero or not needed. Its body is compacted
+for these views, and so is the program of its derivative, which stays the user's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from ....grid import Grid
+from ...facts import Fact, both
+from ...jaxprs import Equation, Program, bind, body, located
+from ...propagate import propagate
+from ...registry import backward_rules
+from ..derivative import with_derivative
+from ..emission import Emission, Held, compacts
+from ..view import View
+
+
+@compacts("checkpoint", "remat2", "remat")
+def remat_compact(emission: Emission, equation: Equation) -> list[Held]:
+    views, wanted = call_views(emission, equation)
+    values = [emission.want(a, v) for a, v in zip(equation.inputs, views, strict=True)]
+    run = inner(body(equation), views, wanted)
+    p = equation.params
+    with located(equation):
+        outs = jax.checkpoint(run, prevent_cse=p["prevent_cse"], policy=p["policy"])(*values)
+    return [Held(v, y) for v, y in zip(wanted, outs, strict=True)]
+
+
+@compacts("custom_jvp_call")
+def custom_jvp_call_compact(emission: Emission, equation: Equation) -> list[Held]:
+    """The body compacted; the program of the user's derivative, at the same views, in the derivative's place."""
+    views, wanted = call_views(emission, equation)
+    values = [emission.want(a, v) for a, v in zip(equation.inputs, views, strict=True)]
+    if all(v.is_whole for v in (*views, *wanted)):
+        return [Held(v, y) for v, y in zip(wanted, bind(equation, values), strict=True)]
+    moving = lambda atoms, own: [v for a, v in zip(atoms, own, strict=True) if jax.dtypes.issubdtype(a.aval.dtype, np.inexact)]
+
+    def derivative(program: Program, *operands):
+        ins, outs = [*views, *moving(equation.inputs, views)], [*wanted, *moving(equation.outputs, wanted)]
+        return inner(program, ins, outs)(*operands)
+
+    outs = with_derivative(inner(body(equation), views, wanted), derivative, equation, values)
+    return [Held(v, y) for v, y in zip(wanted, outs, strict=True)]
+
+
+def call_views(emission: Emission, equation: Equation) -> tuple[list[View], list[View]]:
+    """The views of a call's operands, outside which they are zero or not needed for its results', and these."""
+    wanted = [_nonempty(emission.ideal(v)) for v in equation.outputs]
+    facts = [emission.facts.value(a) for a in equation.inputs]
+    needs = backward_rules[equation.name]([holding(v) for v in wanted], *facts, **equation.params)
+    used = [both(f.nonzero, need) for f, need in zip(facts, needs, strict=True)]
+    return [_nonempty(View.around(u)) for u in used], wanted
+
+
+def inner(program: Program, inputs: Sequence[View], outputs: Sequence[View]) -> Callable[..., list]:
+    """`narrow(program(widen(inputs)))`, itself compacted."""
+    facts = propagate(program, [Fact.of_mask(holding(v)) for v in inputs], [holding(v) for v in outputs])
+
+    def run(*values):
+        held = [Held(v, x) for v, x in zip(inputs, values, strict=True)]
+        return Emission(program, facts).run(held, outputs)
+
+    return run
+
+
+def holding(view: View) -> Grid:
+    """Boolean grid: what a view holds."""
+    out = Grid.uniform(view.shape, True)
+    for axis, kept in enumerate(view.kept):
+        if kept is not None:
+            line = Grid.of_elements(view.inside(axis)).broadcast(view.shape, [axis])
+            out = both(out, line)
+    return out
+
+
+def _nonempty(view: View) -> View:
+    """A view that holds something: an array without elements is nobody's operand."""
+    return View.of(view.shape, [np.zeros(1, np.int64) if k is not None and not len(k) else k for k in view.kept])

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from jax.extend import source_info_util
 from jax.extend.core import Literal, Primitive
+from jax.extend.core.primitives import transpose_p
 
 INLINED = frozenset({"jit", "pjit", "closed_call", "core_closed_call", "call", "core_call"})
 REMAT = frozenset({"checkpoint", "remat", "remat2"})
@@ -84,7 +85,7 @@ class Equation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """A flat jaxpr: `jit` calls are inlined, so every variable has one definition.
+    """A flat jaxpr: `jit` calls are inlined, so every variable has one definition; a reshape reads its axes in order.
 
     Custom derivatives, remat and control flow stay calls, with their jaxprs in the equation's params.
 
@@ -173,11 +174,23 @@ class _Builder:
                 results = self.inline(inner, operands, source)
                 env.update(zip(eqn.outvars, results, strict=True))
                 continue
+            context, params = getattr(eqn, "ctx", None), eqn.params
+            if eqn.primitive.name == "reshape" and params["dimensions"] is not None:
+                operands[0] = self.transposed(operands[0], params["dimensions"], source, context)
+                params = {**params, "dimensions": None}
             outputs = tuple(Variable(v.aval) for v in eqn.outvars)
             env.update(zip(eqn.outvars, outputs, strict=True))
-            context = getattr(eqn, "ctx", None)
-            self.equations.append(Equation(eqn.primitive, tuple(operands), outputs, eqn.params, eqn.effects, source, context))
+            self.equations.append(Equation(eqn.primitive, tuple(operands), outputs, params, eqn.effects, source, context))
         return [read(v) for v in jaxpr.outvars]
+
+    def transposed(self, x: Atom, permutation: Sequence[int], source, context) -> Atom:
+        """The axes that a reshape reads in another order, in that order: an equation of its own."""
+        if list(permutation) == sorted(permutation):
+            return x
+        out = Variable(x.aval.update(shape=tuple(x.shape[d] for d in permutation)))
+        params = {"permutation": tuple(permutation)}
+        self.equations.append(Equation(transpose_p, (x,), (out,), params, frozenset(), source, context))
+        return out
 
 
 def _inlined(eqn, names: frozenset[str]) -> Any:

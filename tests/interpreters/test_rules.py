@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interpreters import window_cases as window_cases
 from interpreters.cases import CASES, DERIVED
 from jax.extend.core import primitives as p
 

@@ -3,9 +3,12 @@
 from . import branches as branches
 from . import calls as calls
 from . import contraction as contraction
+from . import convolution as convolution
 from . import elementwise as elementwise
+from . import folding as folding
 from . import indexing as indexing
 from . import loops as loops
 from . import movement as movement
+from . import pooling as pooling
 from . import reduction as reduction
 from . import solve as solve

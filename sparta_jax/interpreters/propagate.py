@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from . import known
 from .facts import Fact, Need, dead, either, needed, unneeded
 from .jaxprs import Atom, Constant, Equation, Program, Variable
 from .registry import backward_rules, forward_rules
+from .scores import EXPONENTIALS, Freedom, Scores
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,11 +24,13 @@ class Facts:
       values: what each variable's elements are, found forward.
       needs: which of its elements an output needs, found backward.
       dropped: equations without a rule whose inputs carried zeros that were lost there.
+      freedom: what was counted as weight 0 in a softmax, None where that is not allowed.
     """
 
     values: dict[Variable, Fact]
     needs: dict[Variable, Need]
     dropped: tuple[Equation, ...]
+    freedom: Freedom | None = None
 
     def value(self, atom: Atom) -> Fact:
         return Fact.of_constant(atom.value) if isinstance(atom, Constant) else self.values[atom]
@@ -38,20 +43,25 @@ class Facts:
         return dead(self.values[variable], self.needs[variable]).map(np.logical_not)
 
 
-def propagate(program: Program, inputs: Sequence[Fact], outputs: Sequence[Need] | None = None) -> Facts:
+def propagate(
+    program: Program, inputs: Sequence[Fact], outputs: Sequence[Need] | None = None, freedom: Freedom | None = None
+) -> Facts:
     """The facts of all variables, given those of the inputs and which elements of the outputs matter (all, unless told)."""
-    values = forward_sweep(program, inputs)
-    facts = Facts(values, {}, _dropped(program, values))
+    values = forward_sweep(program, inputs, freedom)
+    facts = Facts(values, {}, _dropped(program, values), freedom)
     outputs = [needed(v.shape) for v in program.outputs] if outputs is None else outputs
     return dataclasses.replace(facts, needs=backward_sweep(program, facts, outputs))
 
 
-def forward_sweep(program: Program, inputs: Sequence[Fact]) -> dict[Variable, Fact]:
+def forward_sweep(program: Program, inputs: Sequence[Fact], freedom: Freedom | None = None) -> dict[Variable, Fact]:
     values = {v: Fact.of_constant(array) for v, array in program.constants.items()}
     values.update(zip(program.inputs, inputs, strict=True))
     facts = Facts(values, {}, ())
+    scores = Scores({v: e for e in program.equations for v in e.outputs}, facts.value, freedom)
     for equation in program.equations:
-        outs = results_of(equation, [facts.value(v) for v in equation.inputs])
+        outs = results_of(equation, [facts.value(v) for v in equation.inputs], freedom)
+        if equation.name in EXPONENTIALS:
+            outs = [scores.exponential(equation, outs[0])]
         for variable, fact in zip(equation.outputs, outs, strict=True):
             assert fact.shape == variable.shape, f"the rule of {equation.name} gave {fact.shape} for {variable.aval}"
             values[variable] = fact
@@ -81,10 +91,10 @@ def backward_sweep(program: Program, facts: Facts, outputs: Sequence[Need]) -> d
 def needs_of_operands(equation: Equation, facts: Facts, needs: dict[Variable, Need] | None = None) -> Sequence[Need]:
     """Which elements of its operands one equation needs, for what is needed of its results."""
     needs = facts.needs if needs is None else needs
-    return needs_for(equation, [needs[v] for v in equation.outputs], [facts.value(v) for v in equation.inputs])
+    return needs_for(equation, [needs[v] for v in equation.outputs], [facts.value(v) for v in equation.inputs], facts.freedom)
 
 
-def needs_for(equation: Equation, outs: list[Need], inputs: Sequence[Fact]) -> Sequence[Need]:
+def needs_for(equation: Equation, outs: list[Need], inputs: Sequence[Fact], freedom: Freedom | None = None) -> Sequence[Need]:
     """As `needs_of_operands`, for these needs of the results and these facts of the operands."""
     if equation.effects:
         return [needed(v.shape) for v in equation.inputs]
@@ -92,18 +102,29 @@ def needs_for(equation: Equation, outs: list[Need], inputs: Sequence[Fact]) -> S
         return [unneeded(v.shape) for v in equation.inputs]
     if (rule := backward_rules.get(equation.name)) is None:
         return [needed(v.shape) for v in equation.inputs]
-    return rule(outs if equation.primitive.multiple_results else outs[0], *inputs, **equation.params)
+    out = outs if equation.primitive.multiple_results else outs[0]
+    return rule(out, *inputs, **_allowed(rule, freedom), **equation.params)
 
 
-def results_of(equation: Equation, inputs: list[Fact]) -> list[Fact]:
+def results_of(equation: Equation, inputs: list[Fact], freedom: Freedom | None = None) -> list[Fact]:
     """The facts of an equation's results, for these of its operands."""
     if (computed := known.evaluate(equation, inputs)) is not None:
         return computed
     if (rule := forward_rules.get(equation.name)) is None:
         unchanged = bool(inputs) and all(f.is_const for f in inputs) and not equation.effects
         return [Fact.const(v.shape) if unchanged else Fact.live(v.shape) for v in equation.outputs]
-    out = rule(*inputs, **equation.params)
+    out = rule(*inputs, **_allowed(rule, freedom), **equation.params)
     return list(out) if equation.primitive.multiple_results else [out]
+
+
+def _allowed(rule: Callable, freedom: Freedom | None) -> dict[str, Freedom]:
+    """The keyword of a rule that sweeps programs of its own: it names `freedom` among its parameters."""
+    return {"freedom": freedom} if freedom is not None and _sweeps(rule) else {}
+
+
+@functools.cache
+def _sweeps(rule: Callable) -> bool:
+    return "freedom" in inspect.signature(rule).parameters
 
 
 def _dropped(program: Program, values: dict[Variable, Fact]) -> tuple[Equation, ...]:

@@ -243,3 +243,11 @@ add("queries and keys that a mask keeps apart", lambda q, k: masked(mark(q @ k.T
     s="L-- LL- LLL", q="L")
 add("queries that a whole mask cuts off", lambda q, k: jnp.where(jnp.arange(3)[:, None] < 2, mark(q @ k.T, "s"), -1e9), L(3, 2),
     L(3, 2), s="L L -", q="L L -", k="L")
+add("causal weights", lambda s: jax.nn.softmax(masked(s, -1e9)), L(3, 3), s="L-- LL- LLL", out="L.. LL. LLL")
+add("causal weights by an added mask", lambda s: jax.nn.softmax(s + (1 - jnp.tri(3)) * -1e9), L(3, 3), out="L.. LL. LLL")
+add("a key that no query sees", lambda q, k, v: jax.nn.softmax(jnp.where(jnp.arange(3) < 2, q @ k.T, -1e9)) @ v, L(3, 2),
+    L(3, 2), L(3, 2), q="L", k="L L -", v="L L -")
+add("a value that only the last query sees", lambda s, v: (jax.nn.softmax(masked(s, -1e9)) @ v)[:2], L(3, 3), L(3, 2),
+    s="L-- LL- ---", v="L L -")
+add("a row whose scores are all masked is uniform", lambda s: jax.nn.softmax(jnp.where(jnp.arange(3)[:, None] > 0, s, -1e9)),
+    L(3, 3), s="--- LLL LLL", out="c L L")

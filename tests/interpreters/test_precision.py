@@ -8,6 +8,7 @@ from interpreters.precision import LETTERS, PRECISION, Case, letters, names
 from sparta_jax.interpreters.facts import ZERO
 from sparta_jax.interpreters.jaxprs import trace
 from sparta_jax.interpreters.propagate import propagate
+from sparta_jax.interpreters.scores import Freedom
 
 
 @pytest.mark.parametrize("name", PRECISION)
@@ -21,7 +22,7 @@ def test_exact_facts(name):
 def found_letters(case: Case) -> dict[str, np.ndarray]:
     """The letters of all variables that have a name."""
     program, _ = trace(case.fn, *(jax.ShapeDtypeStruct(o.shape, o.dtype) for o in case.operands))
-    facts = propagate(program, [o.fact for o in case.operands])
+    facts = propagate(program, [o.fact for o in case.operands], freedom=Freedom())
     many = len(program.outputs) > 1
     named = dict(zip(names(case), program.inputs, strict=True))
     named |= {f"out{i}" if many else "out": v for i, v in enumerate(program.outputs)}

@@ -14,6 +14,7 @@ from ...grid import Grid, combine
 from ..facts import CONST, LIVE, Fact, Need
 from ..jaxprs import Program, flatten
 from ..propagate import Facts, forward_sweep, propagate
+from ..scores import Freedom
 
 T = TypeVar("T")
 CALLS = frozenset({"checkpoint", "remat", "remat2", "custom_jvp_call", "custom_vjp_call", "scan", "while", "cond"})
@@ -34,21 +35,21 @@ def at_depth(program: Program, depth: int) -> Program:
     return dataclasses.replace(program, equations=tuple(map(mark, program.equations)))
 
 
-def values(program: Program, inputs: Sequence[Fact]) -> list[Fact]:
+def values(program: Program, inputs: Sequence[Fact], freedom: Freedom | None = None) -> list[Fact]:
     """The facts of a program's results."""
-    facts = forward_facts(program, inputs)
+    facts = forward_facts(program, inputs, freedom)
     return [facts.value(v) for v in program.outputs]
 
 
-def needs(program: Program, inputs: Sequence[Fact], outputs: Sequence[Need]) -> list[Need]:
+def needs(program: Program, inputs: Sequence[Fact], outputs: Sequence[Need], freedom: Freedom | None = None) -> list[Need]:
     """What a program needs of its inputs."""
-    facts = propagate(program, inputs, outputs)
+    facts = propagate(program, inputs, outputs, freedom)
     return [facts.need(v) for v in program.inputs]
 
 
-def forward_facts(program: Program, inputs: Sequence[Fact]) -> Facts:
+def forward_facts(program: Program, inputs: Sequence[Fact], freedom: Freedom | None = None) -> Facts:
     """The value facts of a program; it has no needs yet."""
-    return Facts(forward_sweep(program, inputs), {}, ())
+    return Facts(forward_sweep(program, inputs, freedom), {}, (), freedom)
 
 
 def settled(start: Sequence[Grid], step: Callable[[list[Grid]], tuple[Sequence[Grid], T]], most: int | None = None):

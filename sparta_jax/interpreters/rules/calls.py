@@ -26,21 +26,22 @@ from ..facts import CONST, LIVE, ZERO, Fact, Need, either, needed, unneeded
 from ..jaxprs import Program, flatten
 from ..propagate import Facts, backward_sweep, forward_sweep, propagate
 from ..registry import backward, forward
+from ..scores import Freedom
 from .bodies import at_depth, body_of, needs, values
 
 ORDERS = 2  # of derivatives whose programs are swept
 
 
 @forward(p.remat_p)
-def remat_forward(*inputs: Fact, jaxpr, depth: int = 0, **_) -> list[Fact]:
+def remat_forward(*inputs: Fact, jaxpr, depth: int = 0, freedom: Freedom | None = None, **_) -> list[Fact]:
     """The body's facts."""
-    return values(body_of(jaxpr, depth), inputs)
+    return values(body_of(jaxpr, depth), inputs, freedom)
 
 
 @backward(p.remat_p)
-def remat_backward(outs: list[Need], *inputs: Fact, jaxpr, depth: int = 0, **_) -> list[Need]:
+def remat_backward(outs: list[Need], *inputs: Fact, jaxpr, depth: int = 0, freedom: Freedom | None = None, **_) -> list[Need]:
     """The body's needs."""
-    return needs(body_of(jaxpr, depth), inputs, outs)
+    return needs(body_of(jaxpr, depth), inputs, outs, freedom)
 
 
 @forward(p.custom_jvp_call_p)

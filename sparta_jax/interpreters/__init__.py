@@ -12,6 +12,7 @@ from .jaxprs import evaluate as evaluate
 from .jaxprs import trace as trace
 from .propagate import Facts as Facts
 from .propagate import propagate as propagate
+from .rewrite import Inner as Inner
 from .rewrite import Rewritten as Rewritten
 from .rewrite import rewrite as rewrite
 from .sites import Site as Site
@@ -20,3 +21,5 @@ from .stage import Entry as Entry
 from .stage import Origins as Origins
 from .stage import entries_of as entries_of
 from .stage import weight_entries as weight_entries
+from .unroll import Loop as Loop
+from .unroll import unrolled as unrolled

@@ -12,33 +12,36 @@ import jax.numpy as jnp
 from ..formats.bsr import BSR
 from ..problem import DENSE, Layout, Planner
 from ..products import Product, spmm, spmm_epilogue
-from .jaxprs import REMAT, Equation, Program, Variable, bind, body, located, read
+from .inner import Body, bodies_of, emit
+from .jaxprs import Atom, Equation, Program, Variable, bind, located, read
 from .propagate import Facts, propagate
 from .sites import Site, Unmatched, find_sites
-from .stage import demanded, fixed_variables, inputs_with_weights, steps_of
+from .stage import Origins, demanded, fixed_variables, inputs_with_weights, steps_of
+from .unroll import Loop, unrolled
 
 Weight = tuple[Layout, jax.Array | BSR]
 
 
-def rewrite(program: Program, facts: Facts, fixed: Set[Variable], planner: Planner) -> tuple[Rewritten, list[Unmatched]]:
-    """The program with its sparse products found, also inside what is marked for rematerialisation, and the sparse products
-    that stay dense."""
+def rewrite(
+    program: Program, facts: Facts, fixed: Set[Variable], planner: Planner, unroll: bool | None = None
+) -> tuple[Rewritten, list[Unmatched]]:
+    """The program with its sparse products found, also inside loops, branches and what is marked for rematerialisation, and
+    the sparse products that stay dense (those inside are in `Inner`)."""
     sites, unmatched = find_sites(program, facts, fixed)
     inner = {}
     for equation in program.equations:
-        if equation.name in REMAT:
-            inner[equation], below = _rewrite_body(equation, facts, fixed, planner)
-            unmatched += below
+        if bodies := bodies_of(equation, facts):
+            inner[equation] = tuple(_inner(body, fixed, planner, unroll) for body in bodies)
     return Rewritten(program, tuple(sites), dead_variables(program, facts), planner, inner), unmatched
 
 
-def _rewrite_body(equation: Equation, facts: Facts, fixed: Set[Variable], planner: Planner):
-    program = body(equation)
-    outer = [facts.value(v) for v in equation.inputs]
-    own = propagate(program, outer, [facts.need(v) for v in equation.outputs])
-    is_fixed = lambda v: not isinstance(v, Variable) or v in fixed
-    params = {v for v, o in zip(program.inputs, equation.inputs, strict=True) if is_fixed(o)}
-    return rewrite(program, own, fixed_variables(program, params), planner)
+def _inner(body: Body, fixed: Set[Variable], planner: Planner, unroll: bool | None) -> Inner:
+    params = body.fixed_inputs(fixed)
+    program, loops = unrolled(body.program, body.inputs, params, unroll)
+    facts = propagate(program, body.inputs, body.outputs)
+    rewritten, unmatched = rewrite(program, facts, fixed_variables(program, params), planner, unroll)
+    changed = program is not body.program or rewritten.changed
+    return Inner(rewritten, facts, body.outside, body.times, tuple(unmatched), tuple(loops), changed)
 
 
 def dead_variables(program: Program, facts: Facts) -> frozenset[Variable]:
@@ -57,14 +60,19 @@ class Rewritten:
       sites: its sparse products.
       zeros: results that are dead everywhere.
       planner: who chooses the kernels.
-      inner: the bodies of the equations that are marked for rematerialisation.
+      inner: the programs inside its equations.
     """
 
     program: Program
     sites: tuple[Site, ...]
     zeros: frozenset[Variable]
     planner: Planner
-    inner: Mapping[Equation, Rewritten] = dataclasses.field(default_factory=dict)
+    inner: Mapping[Equation, tuple[Inner, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything in it is computed otherwise than by its equations."""
+        return bool(self.sites or self.zeros) or any(b.changed for bodies in self.inner.values() for b in bodies)
 
     def run(
         self,
@@ -99,14 +107,16 @@ class Rewritten:
                     watch(variable, value)
         return [_read(env, v) for v in targets]
 
-    def _equation(self, equation: Equation, values: list) -> list:
-        if equation not in self.inner:
+    def _equation(self, equation: Equation, values: list) -> Sequence:
+        bodies = self.inner.get(equation, ())
+        if not any(b.changed for b in bodies):
             return bind(equation, values)
-        inner = self.inner[equation]
-        run = lambda *operands: inner.run(dict(zip(inner.program.inputs, operands, strict=True)))
-        params = equation.params
         with located(equation):
-            return jax.checkpoint(run, prevent_cse=params["prevent_cse"], policy=params["policy"])(*values)
+            return emit(equation, [b.rewritten.call for b in bodies], values)
+
+    def call(self, *args: Any) -> list:
+        """The outputs for these inputs."""
+        return self.run(dict(zip(self.program.inputs, args, strict=True)))
 
     def _site(self, site: Site, env: dict[Variable, Any], weights: Sequence[Weight] | None) -> jax.Array:
         normal, x = site.normal, _read(env, site.x)
@@ -129,6 +139,37 @@ class Rewritten:
         if not site.epilogue:
             return spmm(product, x, values)
         return spmm_epilogue(product, x, values, *extras)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Inner:
+    """A program inside an equation, rewritten.
+
+    Attributes:
+      rewritten: the program.
+      facts: of its variables, in all iterations.
+      outside: what each of its inputs is outside, see `Body`.
+      times: how often it is run.
+      unmatched: its sparse products that stay dense.
+      loops: what became of its loops over sparse stacked weights.
+      changed: whether anything in it is computed otherwise.
+    """
+
+    rewritten: Rewritten
+    facts: Facts
+    outside: Sequence[Atom | None]
+    times: int
+    unmatched: tuple[Unmatched, ...]
+    loops: tuple[Loop, ...]
+    changed: bool
+
+    def origins(self, outer: Origins) -> Origins:
+        """How its variables derive from the params, given how those outside do."""
+        names = {}
+        for v, o in zip(self.rewritten.program.inputs, self.outside, strict=True):
+            if isinstance(o, Variable) and o in outer.fixed:
+                names[v] = ", ".join(outer.sources(o))
+        return Origins.of(self.rewritten.program, names)
 
 
 def _flat(site: Site, extras: list[jax.Array]) -> list[jax.Array]:

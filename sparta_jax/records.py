@@ -28,6 +28,7 @@ class SiteRecord:
       packing_bytes, packing_seconds: moved, and modelled, to bring the dense weight into its layout, once.
       seconds, dense_seconds: modelled, of one call.
       refused: `(kernel, reason)` of those that were not taken.
+      times: how often a call computes it (the iterations of the loop around it, where they are known).
     """
 
     name: str
@@ -54,6 +55,7 @@ class SiteRecord:
     seconds: float
     dense_seconds: float
     refused: tuple[tuple[str, str], ...]
+    times: int = 1
 
     @property
     def stayed_dense(self) -> bool:
@@ -84,12 +86,14 @@ class Report:
       sites: its sparse products.
       dense: products with a sparse weight that stay dense.
       without_rule: primitives at which facts were lost, for want of a rule.
+      loops: loops over sparse stacked weights, and whether they were written out.
     """
 
     platform: str
     sites: tuple[SiteRecord, ...]
     dense: tuple[Stayed, ...]
     without_rule: tuple[Stayed, ...]
+    loops: tuple[Stayed, ...] = ()
 
     @property
     def totals(self) -> dict[str, float]:
@@ -104,7 +108,9 @@ class Report:
             "seconds",
             "dense_seconds",
         )
-        return {f: sum(getattr(s, f) * (s.batch if f != "bytes" else 1) for s in self.sites) for f in fields}
+        often = ("flops", "dense_flops", "seconds", "dense_seconds")
+        each = lambda s, f: (s.batch if f != "bytes" else 1) * (s.times if f in often else 1)
+        return {f: sum(getattr(s, f) * each(s, f) for s in self.sites) for f in fields}
 
     def to_dict(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "totals": self.totals}
@@ -118,6 +124,7 @@ class Report:
         """What stayed dense and why, and where facts were lost; alike lines once."""
         lines = [f"dense: {s.name}: {_reasons(s)}" for s in self.sites if s.stayed_dense]
         lines += [f"dense: {d.name}: {d.reason} ({d.line})" for d in self.dense]
+        lines += [f"loop: {d.name}: {d.reason} ({d.line})" for d in self.loops]
         lines += [f"no rule: {d.name}: {d.reason} ({d.line})" for d in self.without_rule]
         return [" ".join(cells) for cells in _grouped([[line] for line in lines])]
 
@@ -155,7 +162,7 @@ NUMBER = re.compile(r"(?<![.\w])\d+(?![.\w])|(?<=_)\d+")
 COLUMNS = (
     ("weight", lambda s: s.name),
     ("module", lambda s: s.scope),
-    ("m x k x n", lambda s: f"{s.m}x{s.k}x{s.n}" + (f" ({s.batch})" if s.batch > 1 else "")),
+    ("m x k x n", lambda s: f"{s.m}x{s.k}x{s.n}" + (f" ({s.batch * s.times})" if s.batch * s.times > 1 else "")),
     ("density", lambda s: f"{s.density:.3f}"),
     ("epilogue", lambda s: s.epilogue or "-"),
     ("layout", lambda s: s.layout),

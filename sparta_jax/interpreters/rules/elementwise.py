@@ -82,7 +82,14 @@ def integer_pow_forward(x: Fact, *, y: int, **_) -> Fact:
     return keep_zero_forward(x) if y > 0 else lose_zero_forward(x)
 
 
-@backward(*KEEP_ZERO, *LOSE_ZERO, p.integer_pow_p, p.clamp_p)
+@forward("polynomial")
+def polynomial_forward(x: Fact, *coefficients: Fact, **_) -> Fact:
+    """`a + x * (...)` is zero where `a` is, and `x` or all the others."""
+    low, *high = coefficients
+    return keep_zero_forward(low, Fact(combine(_product, x.value, keep_zero_forward(*high).value)))
+
+
+@backward(*KEEP_ZERO, *LOSE_ZERO, p.integer_pow_p, p.clamp_p, "polynomial")
 def elementwise_backward(out: Need, *inputs: Fact, **_) -> tuple[Need, ...]:
     """An operand's element is needed iff an output element that it is spread over is."""
     return tuple(unbroadcast(out, x.shape) for x in inputs)
@@ -165,6 +172,10 @@ def passes(fact: Fact, test: Test) -> Grid:
         return Grid.of_elements(np.asarray(test(fact.known)))
     at_zero = bool(test(np.zeros(())))
     return fact.value.map(lambda c: (c == ZERO) & at_zero)
+
+
+def _product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.where((x == ZERO) | (y == ZERO), ZERO, np.maximum(x, y))
 
 
 def _zero_and(value: np.ndarray, *others: np.ndarray) -> np.ndarray:

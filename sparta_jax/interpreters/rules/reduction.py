@@ -10,6 +10,7 @@ from jax.extend.core import primitives as p
 from ...grid import Grid, combine
 from ..facts import CONST, LIVE, ZERO, Fact, Need
 from ..registry import backward, forward
+from .shapes import result_shapes
 
 ARG_REDUCTIONS = (p.argmax_p, p.argmin_p)
 SUMS = (p.reduce_sum_p, p.reduce_max_p, p.reduce_min_p, p.reduce_or_p, p.reduce_xor_p)
@@ -58,26 +59,26 @@ def reduce_prod_backward(out: Need, x: Fact, *, axes, **_) -> tuple[Need]:
 @forward(*RUNNING)
 def cumsum_forward(x: Fact, *, axis, reverse, **_) -> Fact:
     """Zero as long as all elements so far are."""
-    return Fact(_running(np.maximum, x.value, axis, reverse))
+    return Fact(running(np.maximum, x.value, axis, reverse))
 
 
 @forward(p.cumlogsumexp_p)
 def cumlogsumexp_forward(x: Fact, *, axis, reverse, **_) -> Fact:
     """`log(exp(0) + ...)` is a constant."""
-    return Fact(_running(np.maximum, x.value, axis, reverse).map(lambda c: np.maximum(c, CONST)))
+    return Fact(running(np.maximum, x.value, axis, reverse).map(lambda c: np.maximum(c, CONST)))
 
 
 @forward(p.cumprod_p)
 def cumprod_forward(x: Fact, *, axis, reverse, **_) -> Fact:
     """Zero from the first zero on."""
-    running = lambda fn: _running(fn, x.value, axis, reverse)
-    return Fact(combine(_absorb, running(np.maximum), running(np.minimum)))
+    so_far = lambda fn: running(fn, x.value, axis, reverse)
+    return Fact(combine(_absorb, so_far(np.maximum), so_far(np.minimum)))
 
 
 @backward(*RUNNING, p.cumlogsumexp_p, p.cumprod_p)
 def cumsum_backward(out: Need, x: Fact, *, axis, reverse, **_) -> tuple[Need]:
     """Needed iff an output at it or behind it is."""
-    return (_running(np.logical_or, out, axis, not reverse),)
+    return (running(np.logical_or, out, axis, not reverse),)
 
 
 @forward(p.sort_p)
@@ -102,11 +103,7 @@ def sort_backward(outs: list[Need], *xs: Fact, dimension, num_keys, **_) -> list
 def top_k_forward(x: Fact, *, k, axis=-1, **_) -> list[Fact]:
     """The values mix along the axis; the positions are constants unless an element is live."""
     axis = axis % len(x.shape)
-    shape = [k if d == axis else n for d, n in enumerate(x.shape)]
-    if 0 in x.shape:
-        return [Fact.live(shape), Fact.live(shape)]
-    row = x.value.reduce([axis], np.maximum, keepdims=True).broadcast(shape)
-    return [Fact(row), Fact(row.map(lambda c: np.maximum(c, CONST)))]
+    return _largest(x, axis, [k if d == axis else n for d, n in enumerate(x.shape)])
 
 
 @backward(p.top_k_p)
@@ -116,12 +113,33 @@ def top_k_backward(outs: list[Need], x: Fact, *, axis=-1, **_) -> tuple[Need]:
     return (row.broadcast(x.shape),)
 
 
+@forward(p.approx_top_k_p)
+def approx_top_k_forward(x: Fact, *, reduction_dimension, **params) -> list[Fact]:
+    """As of `top_k`."""
+    axis = reduction_dimension % len(x.shape)
+    return _largest(x, axis, result_shapes(p.approx_top_k_p, {**params, "reduction_dimension": axis}, x.shape)[0])
+
+
+@backward(p.approx_top_k_p)
+def approx_top_k_backward(outs: list[Need], x: Fact, *, reduction_dimension, **_) -> tuple[Need]:
+    """As of `top_k`."""
+    return top_k_backward(outs, x, axis=reduction_dimension)
+
+
+def _largest(x: Fact, axis: int, shape: Sequence[int]) -> list[Fact]:
+    """Values and positions of the largest elements along an axis."""
+    if 0 in x.shape:
+        return [Fact.live(shape), Fact.live(shape)]
+    row = x.value.reduce([axis], np.maximum, keepdims=True).broadcast(shape)
+    return [Fact(row), Fact(row.map(lambda c: np.maximum(c, CONST)))]
+
+
 def _along(out: Need, shape: Sequence[int], axes: Sequence[int]) -> Need:
     """An output's need, spread along the axes that it lost."""
     return out.broadcast(shape, [d for d in range(len(shape)) if d not in axes])
 
 
-def _running(fn: np.ufunc, grid: Grid, axis: int, reverse: bool) -> Grid:
+def running(fn: np.ufunc, grid: Grid, axis: int, reverse: bool) -> Grid:
     """`fn` of all cells up to each; exact for an idempotent `fn`, as a cell's elements are alike."""
     cells = np.flip(grid.cells, axis) if reverse else grid.cells
     cells = fn.accumulate(cells, axis)

@@ -1,4 +1,4 @@
-"""Every error that a user can cause: what, where (a key path), how to mend it."""
+"""Every error that a user can cause: what, where (a key path), how to mend it; and the one warning."""
 
 
 class SpartaError(Exception):
@@ -15,3 +15,14 @@ class SpartaTypeError(SpartaError, TypeError):
 
 class PackedError(SpartaValueError):
     """A packed tree does not fit the function or the call it is given to."""
+
+
+class SpartaKeyError(SpartaValueError, KeyError):
+    """A name that a lookup does not know."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class SpartaWarning(UserWarning):
+    """The sparsity that was given leaves a result, or a whole param, without any effect."""

@@ -13,7 +13,7 @@ FLOORS = (
     {"errors", "grid", "progress"},
     {"tesa"},
     {"trees"},
-    {"problem", "formats", "masks", "records"},
+    {"problem", "formats", "masks", "records", "explanation"},
     {"products", "packed"},
     {"kernels", "interpreters"},
     {"specialize"},

@@ -169,7 +169,7 @@ def propagate(
     signature = _signature(fn, tesa, argnums, static_argnums, static_argnames)
 
     def run(*args, **kwargs) -> Propagation:
-        return propagation_of(Analysis.of(signature.split(args, kwargs), Chooser(None)))
+        return propagation_of(Analysis.of(signature.split(args, kwargs), Chooser(None)), isinstance(argnums, int))
 
     return run
 

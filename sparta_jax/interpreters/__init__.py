@@ -1,15 +1,30 @@
 """What is sparse in a program, and the program with its sparse parts handed over."""
 
 from . import rules as rules  # fills the tables
+from .causes import Use as Use
+from .collapse import Collapse as Collapse
+from .collapse import collapses as collapses
+from .explain import Chain as Chain
+from .explain import Unneeded as Unneeded
+from .explain import Zeros as Zeros
+from .explain import chain_of as chain_of
+from .explain import why_unneeded as why_unneeded
+from .explain import zeros_of as zeros_of
 from .facts import CONST as CONST
 from .facts import LIVE as LIVE
 from .facts import ZERO as ZERO
 from .facts import Fact as Fact
+from .facts import Need as Need
+from .jaxprs import Atom as Atom
+from .jaxprs import Constant as Constant
+from .jaxprs import Equation as Equation
 from .jaxprs import Program as Program
 from .jaxprs import Variable as Variable
 from .jaxprs import bind as bind
 from .jaxprs import evaluate as evaluate
 from .jaxprs import trace as trace
+from .losses import Loss as Loss
+from .losses import opportunities as opportunities
 from .propagate import Facts as Facts
 from .propagate import propagate as propagate
 from .rewrite import Inner as Inner

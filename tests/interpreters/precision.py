@@ -75,9 +75,9 @@ def add(name: str, fn: Callable, *operands: str | Operand, **expected: str) -> N
     PRECISION[name] = Case(fn, given, expected)
 
 
-def names(case: Case) -> list[str]:
-    """The names of a case's operands."""
-    return list(inspect.signature(case.fn).parameters)
+def names(fn: Callable) -> list[str]:
+    """The names of a program's operands."""
+    return list(inspect.signature(fn).parameters)
 
 
 def matmul(a, b):

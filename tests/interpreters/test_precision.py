@@ -24,7 +24,7 @@ def found_letters(case: Case) -> dict[str, np.ndarray]:
     program, _ = trace(case.fn, *(jax.ShapeDtypeStruct(o.shape, o.dtype) for o in case.operands))
     facts = propagate(program, [o.fact for o in case.operands], freedom=Freedom())
     many = len(program.outputs) > 1
-    named = dict(zip(names(case), program.inputs, strict=True))
+    named = dict(zip(names(case.fn), program.inputs, strict=True))
     named |= {f"out{i}" if many else "out": v for i, v in enumerate(program.outputs)}
     named |= {e.params["name"]: e.outputs[0] for e in program.equations if e.name == "name"}
     return {k: letters_of(facts, v) for k, v in named.items()}

@@ -68,11 +68,13 @@ class Packed:
       entries: an array or a `BSR` per key; a key begins with the key paths of the params that its entry derives from.
       origin: the params it was made from (static).
       undo: for params that are kept as a product's weight only: how they are had back (static).
+      compacted: whether dead slices were left out (static).
     """
 
     entries: dict[str, jax.Array | BSR]
     origin: Origin
     undo: tuple[tuple[str, Undo], ...] = ()
+    compacted: bool = False
 
     @property
     def tesa(self) -> Any:
@@ -92,7 +94,7 @@ class Packed:
         return f"Packed({len(self.entries)} entries, {self.nbytes / 1e6:.3g} MB)"
 
 
-jax.tree_util.register_dataclass(Packed, data_fields=["entries"], meta_fields=["origin", "undo"])
+jax.tree_util.register_dataclass(Packed, data_fields=["entries"], meta_fields=["origin", "undo", "compacted"])
 
 
 def dense_bytes(origin: Origin) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .interpreters import Facts, Rewritten, Variable, bind, evaluate
+from .interpreters import Facts, Program, Variable, bind, evaluate
 
 NEGLIGIBLE = 1e-3  # of the whole gradient's norm; a smaller leaf is judged on that scale, for it may be nothing but round-off
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5, "bfloat16": 3e-2, "float16": 4e-3}
@@ -57,25 +57,71 @@ class Verification:
         return "; ".join(lines)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stage:
+    """One step from a program to what runs in its place.
+
+    Attributes:
+      reference: the program before, an evaluation of equations one by one.
+      facts: of its variables.
+      run: what runs instead: `(inputs, watch)` to outputs; `watch(variable, view, value)` is told each value of a variable of
+        `reference` and the index sets that are held of it (None: all).
+    """
+
+    reference: Program
+    facts: Facts
+    run: Callable[[Sequence[Any], Callable], Sequence[Any]]
+
+
 def verify(
-    rewritten: Rewritten,
-    facts: Facts,
-    masked_inputs: Callable[[Sequence[Any]], Mapping[Variable, Any]],
+    stages: Sequence[Stage],
+    masked: Callable[[Sequence[Any]], Sequence[Any]],
     leaves: Sequence[Any],
     names: Sequence[str],
     gradients: bool = True,
 ) -> Verification:
-    """Runs both programs on `leaves`, the flat arguments, whose key paths are `names`."""
-    program = rewritten.program
-    watched: list[Variable] = []
+    """Compares the first stage's reference with the last stage's run.
 
-    def sparse(leaves):
+    Args:
+      stages: each one's run is the next one's reference; the inputs are the same.
+      masked: the inputs of all, given the leaves.
+      leaves: the flat arguments, whose key paths are `names`.
+      gradients: whether these are compared too.
+    """
+    program = stages[0].reference
+    sparse = lambda leaves: stages[-1].run(masked(leaves), _unwatched)
+    dense = lambda leaves: evaluate(program, masked(leaves), bind)
+    got, want = jax.jit(sparse)(leaves), jax.jit(dense)(leaves)
+    floats = [i for i, v in enumerate(program.outputs) if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
+    tolerance = max((TOLERANCE.get(str(program.outputs[i].aval.dtype), 1e-5) for i in floats), default=0.0)
+    outputs = tuple(relative_error(a, b) for a, b in zip(got, want, strict=True) if _comparable(a))
+    errors = _gradient_errors(sparse, dense, leaves, names, floats) if gradients and floats else ()
+    found = Verification(outputs, errors, tolerance, None)
+    if max(outputs, default=0.0) <= tolerance:
+        return found
+    parted = (_parted(stage, masked(leaves)) for stage in stages)
+    return dataclasses.replace(found, parted=next((p for p in parted if p is not None), None))
+
+
+def _unwatched(variable: Variable, kept: Any, value: Any) -> None:
+    """Nobody watches."""
+
+
+def _parted(stage: Stage, inputs: Sequence[Any]) -> str | None:
+    """The first variable at which a stage's run differs from its reference, where it is live."""
+    program, held = stage.reference, {}
+
+    def watched(inputs):
         seen: dict[Variable, Any] = {}
-        out = rewritten.run(masked_inputs(leaves), watch=seen.__setitem__)
-        watched[:] = [v for v in seen if _comparable(v.aval)]
-        return out, [seen[v] for v in watched]
 
-    def dense(leaves):
+        def watch(variable, kept, value):
+            if _comparable(variable.aval):
+                seen[variable], held[variable] = value, kept
+
+        stage.run(inputs, watch)
+        return [seen[v] for v in held]
+
+    def reference(inputs):
         seen: dict[Variable, Any] = {}
 
         def step(equation, values):
@@ -83,25 +129,16 @@ def verify(
             seen.update(zip(equation.outputs, outs, strict=True))
             return outs
 
-        given = masked_inputs(leaves)
-        out = evaluate(program, [given[v] for v in program.inputs], step)
-        return out, [seen[v] for v in watched]
+        evaluate(program, inputs, step)
+        return [seen[v] for v in held]
 
-    got, inside = jax.jit(sparse)(leaves)
-    want, expected = jax.jit(dense)(leaves)
-    floats = [i for i, v in enumerate(program.outputs) if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
-    tolerance = max((TOLERANCE.get(str(program.outputs[i].aval.dtype), 1e-5) for i in floats), default=0.0)
-    outputs = tuple(relative_error(a, b) for a, b in zip(got, want, strict=True) if _comparable(a))
-    parted = next(
-        (
-            _describe(rewritten, v)
-            for v, a, b in zip(watched, inside, expected, strict=True)
-            if relative_error(a, b, facts.live(v).elements()) > TOLERANCE.get(str(v.aval.dtype), 1e-5)
-        ),
-        None,
-    )
-    errors = _gradient_errors(sparse, dense, leaves, names, floats) if gradients and floats else ()
-    return Verification(outputs, errors, tolerance, parted)
+    got = jax.jit(watched)(inputs)
+    for v, a, b in zip(held, got, jax.jit(reference)(inputs), strict=True):
+        part = lambda x, kept=held[v]: x if kept is None else np.asarray(x)[np.ix_(*kept)]
+        live = part(stage.facts.live(v).elements())
+        if relative_error(a, part(b), live) > TOLERANCE.get(str(v.aval.dtype), 1e-5):
+            return _describe(program, v)
+    return None
 
 
 def relative_error(got: Any, want: Any, live: np.ndarray | None = None, least: float = 0.0) -> float:
@@ -127,7 +164,7 @@ def _gradient_errors(sparse, dense, leaves, names, floats) -> tuple[tuple[str, f
             full = list(leaves)
             for i, value in zip(moving, values, strict=True):
                 full[i] = value
-            out, _ = run(full)
+            out = run(full)
             keys = jax.random.split(jax.random.key(0), len(floats))
             return sum(
                 jnp.vdot(jax.random.normal(k, jnp.shape(out[i])), jnp.real(out[i]).astype(jnp.float32))
@@ -146,8 +183,8 @@ def _comparable(value: Any) -> bool:
     return hasattr(value, "dtype") and not jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
 
 
-def _describe(rewritten: Rewritten, variable: Variable) -> str:
-    for equation in rewritten.program.equations:
+def _describe(program: Program, variable: Variable) -> str:
+    for equation in program.equations:
         if variable in equation.outputs:
             return f"{equation.name} {list(variable.shape)} in {equation.scope or 'the function'} ({equation.line})"
     return f"an input of shape {list(variable.shape)}"

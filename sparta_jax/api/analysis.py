@@ -16,16 +16,23 @@ from ..interpreters import (
     Entry,
     Fact,
     Facts,
+    Loop,
     Origins,
+    Place,
+    Program,
     Rewritten,
     Site,
     Unmatched,
     bind,
+    compact,
     entries_of,
     evaluate,
+    pays,
     propagate,
     rewrite,
+    run_compact,
     trace,
+    unrolled,
     weight_entries,
 )
 from ..packed import Packed
@@ -33,7 +40,28 @@ from ..problem import DENSE, Device, Layout, SpMM
 from ..progress import announced
 from ..specialize import Chooser, is_empty
 from ..tesa import TeSA
+from ..verify import Stage
 from .call import Call
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Followed:
+    """A program with what is known of it.
+
+    Attributes:
+      program: the program.
+      facts: of its variables.
+      origins: what of it depends on the params alone.
+    """
+
+    program: Program
+    facts: Facts
+    origins: Origins
+
+    @classmethod
+    def of(cls, program: Program, call: Call) -> Followed:
+        origins = Origins.of(program, {program.inputs[i]: call.names[i] for i in call.params})
+        return cls(program, propagate(program, _facts(program, call)), origins)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,45 +71,78 @@ class Analysis:
     Attributes:
       call: its arguments.
       out_tree: the tree of its output.
-      facts: of every variable.
-      origins: what depends on the params alone.
-      rewritten: the program with its sites.
+      source: the user's own program, followed.
+      facts: of every variable of the rewritten program.
+      origins: what of it depends on the params alone.
+      rewritten: the program, compacted where that pays, with its sites.
       unmatched: products with a sparse weight that stay dense.
+      loops: what became of its loops over sparse stacked weights.
       chooser: who chooses the kernels.
     """
 
     call: Call
     out_tree: Any
+    source: Followed
     facts: Facts
     origins: Origins
     rewritten: Rewritten
     unmatched: tuple[Unmatched, ...]
+    loops: tuple[Loop, ...]
     chooser: Chooser
 
     @classmethod
-    def of(cls, call: Call, chooser: Chooser, inline_remat: bool = True) -> Analysis:
-        """Traces and propagates. With `inline_remat` rematerialisation is dropped: right where no derivative will be taken."""
+    def of(
+        cls,
+        call: Call,
+        chooser: Chooser,
+        inline_remat: bool = True,
+        compacting: bool | None = None,
+        unroll: bool | None = None,
+    ) -> Analysis:
+        """Traces, propagates and compacts.
+
+        Args:
+          call: the arguments.
+          chooser: who chooses the kernels.
+          inline_remat: whether rematerialisation is dropped: right where no derivative will be taken.
+          compacting: whether dead slices are left out; None: where that pays, or as the packed params were made.
+          unroll: whether loops over sparse stacked weights are written out; None: where that does not get too long.
+        """
         program, out_tree = trace(call.fn, *call.leaves, inline_remat=inline_remat)
-        tesas = dict(zip(call.params, call.tesas, strict=True))
-        inputs = [_fact(v.shape, i in tesas, tesas.get(i)) for i, v in enumerate(program.inputs)]
-        with announced(f"following the facts of {len(tesas)} params through {len(program.equations)} equations"):
-            facts = propagate(program, inputs)
-        origins = Origins.of(program, {program.inputs[i]: call.names[i] for i in call.params})
-        rewritten, unmatched = rewrite(program, facts, origins.fixed, chooser)
-        return cls(call, out_tree, facts, origins, rewritten, tuple(unmatched), chooser)
+        params = {program.inputs[i] for i in call.params}
+        program, loops = unrolled(program, _facts(program, call), params, unroll, inline_remat)
+        with announced(f"following the facts of {len(call.params)} params through {len(program.equations)} equations"):
+            source = Followed.of(program, call)
+        compacting = call.is_compacted if compacting is None else compacting
+        used = source if compacting is False else _compacted(source, call, packed=inline_remat, always=bool(compacting))
+        rewritten, unmatched = rewrite(used.program, used.facts, used.origins.fixed, chooser, unroll)
+        return cls(call, out_tree, source, used.facts, used.origins, rewritten, tuple(unmatched), tuple(loops), chooser)
+
+    @property
+    def is_compacted(self) -> bool:
+        """Whether slices were left out."""
+        return self.rewritten.program is not self.source.program
 
     @property
     def sites(self) -> tuple[Site, ...]:
         return self.rewritten.sites
 
-    def masked_inputs(self, leaves: Sequence[Any]) -> dict[Any, Any]:
-        """The value of every input variable, params masked."""
-        values = dict(zip(self.rewritten.program.inputs, leaves, strict=True))
+    @property
+    def places(self) -> list[Place]:
+        """The program that runs, and those inside its equations."""
+        return list(Place(self.rewritten, self.facts, self.origins, self.unmatched, self.loops).all())
+
+    def masked_leaves(self, leaves: Sequence[Any]) -> list[Any]:
+        """The inputs, params masked."""
+        values = list(leaves)
         for i, tesa in zip(self.call.params, self.call.tesas, strict=True):
             if tesa is not None:
-                v = self.rewritten.program.inputs[i]
-                values[v] = masked(jax.numpy.asarray(values[v]), tesa)
+                values[i] = masked(jax.numpy.asarray(values[i]), tesa)
         return values
+
+    def masked_inputs(self, leaves: Sequence[Any]) -> dict[Any, Any]:
+        """The value of every input variable of the rewritten program, params masked."""
+        return dict(zip(self.rewritten.program.inputs, self.masked_leaves(leaves), strict=True))
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """The output, from the params themselves."""
@@ -89,9 +150,25 @@ class Analysis:
 
     def run_masked(self, leaves: Sequence[Any]) -> Any:
         """The output of the user's own program on the masked params: what `run` must equal."""
-        values = self.masked_inputs(leaves)
-        program = self.rewritten.program
-        return jax.tree.unflatten(self.out_tree, evaluate(program, [values[v] for v in program.inputs], bind))
+        return jax.tree.unflatten(self.out_tree, evaluate(self.source.program, self.masked_leaves(leaves), bind))
+
+    def stages(self) -> list[Stage]:
+        """How the program that runs came to be, step by step, to be verified."""
+        rewritten, source = self.rewritten, self.source
+
+        def rewrite_run(inputs, watch):
+            told = lambda variable, value: watch(variable, None, value)
+            return rewritten.run(dict(zip(rewritten.program.inputs, inputs, strict=True)), watch=told)
+
+        def compact_run(inputs, watch):
+            told = lambda variable, held: watch(
+                variable, [held.view.indices(d) for d in range(len(variable.shape))], held.whole
+            )
+            params = set(source.origins.params)
+            return run_compact(source.program, source.facts, params, source.origins.fixed, inputs, told)
+
+        last = Stage(rewritten.program, self.facts, rewrite_run)
+        return [Stage(source.program, source.facts, compact_run), last] if self.is_compacted else [last]
 
     def entries(self) -> list[Entry]:
         """What the body needs of the prologue."""
@@ -145,16 +222,22 @@ class Analysis:
         if wanted is None:
             return
         lines = []
-        for site in self.sites:
+        for place, site in ((p, s) for p in self.places for s in p.rewritten.sites):
             problem = self.problem(site, 0, DENSE, device)
             plan = self.chooser.plan(problem)
             if not is_empty(problem) and plan.kernel.implementation != wanted:
                 reasons = [f"{name} {why}" for name, why in plan.refused if name.startswith(wanted)]
-                lines.append(f"{', '.join(self.origins.sources(site.weight))}: {'; '.join(reasons) or 'has no such kernel'}")
+                lines.append(f"{place.origins.name(site.weight)}: {'; '.join(reasons) or 'has no such kernel'}")
         if lines:
             raise SpartaValueError(
                 f"implementation={wanted!r} cannot serve these products on {device.platform}:\n  " + "\n  ".join(lines)
             )
+
+
+def _facts(program: Program, call: Call) -> list[Fact]:
+    """What is known of the program's inputs."""
+    tesas = dict(zip(call.params, call.tesas, strict=True))
+    return [_fact(v.shape, i in tesas, tesas.get(i)) for i, v in enumerate(program.inputs)]
 
 
 def layout_of(weight: jax.Array | BSR) -> Layout:
@@ -165,6 +248,19 @@ def _fact(shape: tuple[int, ...], is_param: bool, tesa: TeSA | None) -> Fact:
     if not is_param:
         return Fact.live(shape)
     return Fact.const(shape) if tesa is None else Fact.of_mask(tesa.grid, CONST)
+
+
+def _compacted(source: Followed, call: Call, packed: bool, always: bool) -> Followed:
+    """The program without its dead slices, where that is less work or is to be done `always`."""
+    params = set(source.origins.params)
+    program = compact(source.program, source.facts, params, source.origins.fixed)
+    if program is source.program:
+        return source
+    smaller = Followed.of(program, call)
+    free = [f.origins.fixed if packed else frozenset() for f in (source, smaller)]
+    if always or pays((source.program, source.facts), (smaller.program, smaller.facts), (free[0], free[1])):
+        return smaller
+    return source
 
 
 def _weight(value: jax.Array | BSR, pattern: TeSA, key: str) -> tuple[Layout, jax.Array | BSR]:

@@ -40,6 +40,11 @@ class Call:
     packed: tuple[Packed, ...]
 
     @property
+    def is_compacted(self) -> bool | None:
+        """Whether dead slices were left out of the packed params; None where the params came themselves."""
+        return self.packed[0].compacted if self.packed else None
+
+    @property
     def data(self) -> tuple[int, ...]:
         """Positions of the data among the leaves."""
         params = set(self.params)

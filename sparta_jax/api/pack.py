@@ -60,6 +60,7 @@ def pack(analyses: Sequence[Analysis], chooser: Chooser, device: Device) -> tupl
             entries={k: v for k, v in entries.items() if owner[k] == i},
             origin=origin,
             undo=tuple((name, undo) for name, undo in undos.items() if name in origin.names),
+            compacted=analyses[0].is_compacted,
         )
         for i, origin in enumerate(first.origins)
     )

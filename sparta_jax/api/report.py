@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..formats.bsr import Pattern
-from ..interpreters import Entry, weight_entries
+from ..interpreters import Place, Site, weight_entries
 from ..problem import DENSE, Device, Layout, SpMM
 from ..records import Report, SiteRecord, Stayed
 from ..specialize import roofline
@@ -15,33 +15,35 @@ from .analysis import Analysis, layout_of
 def report(analysis: Analysis, device: Device) -> Report:
     """The plans of one call on `device`; packed params are reported in the layouts that they have."""
     stored = {k: v for p in analysis.call.packed for k, v in p.entries.items()}
-    sites = []
-    for site in analysis.sites:
-        entries = weight_entries(site, analysis.origins)
-        layout = layout_of(stored[entries[0].key]) if entries[0].key in stored else DENSE
-        problem = analysis.problem(site, 0, layout, device)
-        sites.append(_record(analysis, entries, problem))
-    dense = [Stayed(", ".join(analysis.origins.sources(u.weight)), u.equation.line, u.reason) for u in analysis.unmatched]
-    lost = [Stayed(e.name, e.line, "zeros of its operands are lost: taken as live") for e in analysis.facts.dropped]
-    return Report(device.platform, tuple(sites), tuple(dense), tuple(lost))
+    sites, dense, lost, loops = [], [], [], []
+    for place in analysis.places:
+        origins = place.origins
+        for site in place.rewritten.sites:
+            key = weight_entries(site, origins)[0].key
+            layout = layout_of(stored[key]) if key in stored else DENSE
+            sites.append(_record(analysis, place, site, analysis.problem(site, 0, layout, device)))
+        dense += [Stayed(origins.name(u.weight), u.equation.line, u.reason) for u in place.unmatched]
+        names = [(", ".join(map(origins.name, loop.weights)), loop) for loop in place.loops]
+        loops += [Stayed(name, loop.equation.line, loop.fate) for name, loop in names]
+    lost = [Stayed(e.name, e.line, "zeros of its operands are lost: taken as live") for e in analysis.source.facts.dropped]
+    return Report(device.platform, tuple(sites), tuple(dense), tuple(lost), tuple(loops))
 
 
-def _record(analysis: Analysis, entries: list[Entry], problem: SpMM) -> SiteRecord:
-    site = entries[0].site
-    assert site is not None
+def _record(analysis: Analysis, place: Place, site: Site, problem: SpMM) -> SiteRecord:
     plan = analysis.chooser.plan(problem)
     dense_bytes = problem.k * problem.n * problem.w_dtype.itemsize
     bytes_stored = sum(stored_bytes(problem.layout, p, problem.w_dtype.itemsize) for p in site.patterns)
     moved = 0 if problem.layout == DENSE else dense_bytes + bytes_stored
     cost = plan.kernel.cost(problem, plan.config)
     return SiteRecord(
-        name=", ".join(entries[0].sources),
+        name=place.origins.name(site.weight),
         scope=site.equation.scope,
         line=site.equation.line,
         m=problem.m,
         k=problem.k,
         n=problem.n,
         batch=len(site.patterns),
+        times=place.times,
         dtypes=(str(problem.x_dtype), str(problem.w_dtype), str(problem.out_dtype)),
         density=sum(p.density for p in site.patterns) / len(site.patterns),
         cells=sum(math.prod(p.cells.shape) for p in site.patterns),

@@ -32,15 +32,23 @@ class Sparsified:
     `jax.jit`; inside any transformation it is traced through.
     """
 
-    def __init__(self, signature: Signature, single: bool, chooser: Chooser, device_platform: str | None):
+    def __init__(
+        self,
+        signature: Signature,
+        single: bool,
+        chooser: Chooser,
+        device_platform: str | None,
+        unroll: bool | None = None,
+    ):
         self._signature, self._single, self._chooser, self._platform = signature, single, chooser, device_platform
+        self._unroll = unroll
         fn = signature.fn
         functools.update_wrapper(self, fn)
 
         @functools.wraps(fn)
         def run(*args, **kwargs):
             call = signature.split(args, kwargs)
-            analysis = Analysis.of(call, chooser, inline_remat=bool(call.packed))
+            analysis = Analysis.of(call, chooser, inline_remat=bool(call.packed), unroll=unroll)
             analysis.check_implementation(self._device())
             if call.packed:
                 return analysis.run_packed(call.packed, call.leaves)
@@ -76,7 +84,9 @@ class Sparsified:
         if any(isinstance(a, Packed) for a in args):
             raise SpartaTypeError("the params are packed already: `pack` needs the params themselves")
         calls = [(args, kwargs), *(_args_kwargs(entry) for entry in also)]
-        packed = pack([self._analysis(a, k) for a, k in calls], self._chooser, self._device())
+        first = self._analysis(args, kwargs)
+        others = [self._analysis(a, k, first.is_compacted) for a, k in calls[1:]]
+        packed = pack([first, *others], self._chooser, self._device())
         return packed[0] if self._single else packed
 
     def unpack(self, packed: Packed | tuple[Packed, ...]) -> Any:
@@ -99,14 +109,14 @@ class Sparsified:
         call = self._signature.split(args, kwargs)
         if call.packed:
             raise SpartaTypeError("`verify` compares with the masked program: give it the params themselves, not packed ones")
-        analysis = Analysis.of(call, self._chooser, inline_remat=False)
+        analysis = Analysis.of(call, self._chooser, inline_remat=False, unroll=self._unroll)
         with announced("running both programs to compare them"):
-            return verify(analysis.rewritten, analysis.facts, analysis.masked_inputs, call.leaves, call.names, gradients)
+            return verify(analysis.stages(), analysis.masked_leaves, call.leaves, call.names, gradients)
 
-    def _analysis(self, args: tuple, kwargs: dict[str, Any]) -> Analysis:
+    def _analysis(self, args: tuple, kwargs: dict[str, Any], compacting: bool | None = None) -> Analysis:
         self._signature.check_hashable(args, kwargs)
         call: Call = self._signature.split(args, kwargs)
-        analysis = Analysis.of(call, self._chooser)
+        analysis = Analysis.of(call, self._chooser, compacting=compacting, unroll=self._unroll)
         analysis.check_implementation(self._device())
         return analysis
 
@@ -125,6 +135,7 @@ def sparsify(
     implementation: str | None = None,
     platform: str | None = None,
     strict: bool = False,
+    unroll: bool | None = None,
 ) -> Sparsified:
     """Returns `fn` computing the same thing with the sparsity of its params put to use.
 
@@ -141,6 +152,9 @@ def sparsify(
       platform: for which layouts and reports are made (`"cpu"`, `"cuda"`, ...); None: the default device's.
       strict: whether even scores of -1e4 or less in a softmax row keep their weight. This version never drops them, so
         both values behave alike.
+      unroll: whether a `scan` over sparse stacked weights is written out, so that each layer has its own mask, kernel and
+        packed weight; inside a loop all layers share the union of their masks, and packed weights stay dense. None: written
+        out unless that is long to compile (more than 64 layers or 4000 equations).
 
     Raises:
       SpartaValueError: if `implementation` is unknown, `platform` is, or `tesa` and `argnums` differ in length.
@@ -150,7 +164,7 @@ def sparsify(
     if platform is not None and platform not in PLATFORMS:
         raise SpartaValueError(f"platform={platform!r} is unknown; there are {', '.join(PLATFORMS)}")
     signature = _signature(fn, tesa, argnums, static_argnums, static_argnames)
-    return Sparsified(signature, isinstance(argnums, int), Chooser(implementation), platform)
+    return Sparsified(signature, isinstance(argnums, int), Chooser(implementation), platform, unroll)
 
 
 def propagate(
@@ -161,6 +175,7 @@ def propagate(
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
     strict: bool = False,
+    unroll: bool | None = None,
 ) -> Callable[..., Propagation]:
     """The facts alone: returns a function of `fn`'s arguments (arrays or `ShapeDtypeStruct`s) that gives a `Propagation`.
 
@@ -169,7 +184,7 @@ def propagate(
     signature = _signature(fn, tesa, argnums, static_argnums, static_argnames)
 
     def run(*args, **kwargs) -> Propagation:
-        return propagation_of(Analysis.of(signature.split(args, kwargs), Chooser(None)), isinstance(argnums, int))
+        return propagation_of(Analysis.of(signature.split(args, kwargs), Chooser(None), compacting=False, unroll=unroll), isinstance(argnums, int))
 
     return run
 

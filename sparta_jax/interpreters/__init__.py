@@ -4,6 +4,9 @@ from . import rules as rules  # fills the tables
 from .causes import Use as Use
 from .collapse import Collapse as Collapse
 from .collapse import collapses as collapses
+from .compact import compact as compact
+from .compact import pays as pays
+from .compact import run_compact as run_compact
 from .explain import Chain as Chain
 from .explain import Unneeded as Unneeded
 from .explain import Zeros as Zeros
@@ -25,6 +28,7 @@ from .jaxprs import evaluate as evaluate
 from .jaxprs import trace as trace
 from .losses import Loss as Loss
 from .losses import opportunities as opportunities
+from .places import Place as Place
 from .propagate import Facts as Facts
 from .propagate import propagate as propagate
 from .rewrite import Inner as Inner

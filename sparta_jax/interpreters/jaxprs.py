@@ -51,6 +51,16 @@ class Constant:
 Atom = Variable | Constant
 
 
+def like(variable: Variable) -> jax.ShapeDtypeStruct:
+    """What stands for a variable where a function of such values is traced: its dtype, weak type and place on a mesh."""
+    aval = variable.aval
+    sharding = getattr(aval, "sharding", None)
+    placed = {} if sharding is None or sharding.mesh.empty else {"sharding": sharding}
+    if (manual := getattr(aval, "manual_axis_type", None)) is not None:
+        placed["manual_axis_type"] = manual
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False), **placed)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Equation:
     """`outputs = primitive(inputs, **params)`.
@@ -132,11 +142,16 @@ def read(env: dict[Variable, Any], atom: Atom) -> Any:
     return atom.value if isinstance(atom, Constant) else env[atom]
 
 
-def bind(equation: Equation, values: Sequence[Any], **changed: Any) -> list:
-    """The ordinary meaning of one equation, with some of its params `changed`."""
+def bind(equation: Equation, values: Sequence[Any]) -> list:
+    """The ordinary meaning of one equation, traced where it stands."""
     with located(equation):
-        params = equation.primitive.get_bind_params({**equation.params, **changed})
-        out = equation.primitive.bind(*values, **params)
+        return apply(equation, values)
+
+
+def apply(equation: Equation, values: Sequence[Any], **changed: Any) -> list:
+    """The results of an equation, with some of its params `changed`."""
+    params = equation.primitive.get_bind_params({**equation.params, **changed})
+    out = equation.primitive.bind(*values, **params)
     return list(out) if equation.primitive.multiple_results else [out]
 
 

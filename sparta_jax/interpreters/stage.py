@@ -12,6 +12,7 @@ import jax.core
 import numpy as np
 
 from ..errors import SpartaTypeError
+from .compact import SETTLED
 from .jaxprs import Atom, Constant, Equation, Program, Variable
 from .sites import Site
 
@@ -76,6 +77,16 @@ class Origins:
                 stack += [a for a in self.definition[v].inputs if isinstance(a, Variable)]
         return tuple(sorted(found))
 
+    def name(self, variable: Variable) -> str:
+        """The key paths of the params that a fixed variable derives from, with the layer where it is one slice of a stack."""
+        atom, layer = variable, ""
+        while isinstance(atom, Variable) and atom in self.definition and len(self.definition[atom].inputs) == 1:
+            equation = self.definition[atom]
+            if equation.name == "split" and equation.params["axis"] == 0 and atom.shape[0] == 1:
+                layer = f"[{equation.outputs.index(atom)}]"
+            (atom,) = equation.inputs
+        return ", ".join(self.sources(variable)) + layer
+
     def stored(self, variable: Variable) -> bool:
         """Whether the prologue hands over the variable itself: no broadcast, no slice, no larger than what it is made of."""
         if variable not in self._stored:
@@ -88,6 +99,8 @@ class Origins:
         if variable not in self.definition or not self.sources(variable):
             return False
         equation = self.definition[variable]
+        if equation.name == "name" and equation.params["name"] == SETTLED:
+            return True
         if equation.name in UNFOLDED:
             return False
         inputs = [a for a in equation.inputs if isinstance(a, Variable)]

@@ -23,7 +23,7 @@ SHAPES = {"position": (32, 40), "up": (40, 8, 8), "bias": (64,), "down": (40, 64
 def setting(rng):
     params = {k: random(s, rng) / 6 for k, s in SHAPES.items()}
     masks = {k: mask_of(SHAPES[k], 0.3, rng) for k in ("up", "down")}
-    masks["down"][0] = True  # every hidden unit is read, so nothing of `up` is compacted away
+    masks["up"][0] = masks["down"][0] = True  # every hidden unit is written and read, so nothing is compacted away
     tesa = {k: sj.TeSA(masks[k]) if k in masks else None for k in SHAPES}
     return params, tesa, random((2, 16, 40), rng)
 

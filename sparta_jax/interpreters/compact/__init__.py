@@ -2,4 +2,6 @@
 
 from . import rules as rules  # fills the table
 from .compact import compact as compact
+from .compact import run_compact as run_compact
 from .emission import SETTLED as SETTLED
+from .worth import pays as pays

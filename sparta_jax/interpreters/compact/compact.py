@@ -5,29 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
-import jax
-
-from ..jaxprs import Program, Variable, trace
+from ...grid import Grid, combine
+from ..facts import CONST, LIVE
+from ..jaxprs import Program, Variable, like, trace
 from ..propagate import Facts
 from .emission import Emission, Held
 from .shadow import shadows
 from .view import View
+from .worth import PRODUCTS
 
 
 def compact(program: Program, facts: Facts, params: Set[Variable], fixed: Set[Variable]) -> Program:
     """The program with every axis slice left out that is dead, or constant and folded; of the same inputs and outputs.
 
+    The program itself where no product has such a slice.
+
     Args:
       params: the inputs that are params; dead elements of theirs are zero.
       fixed: the variables that depend on the params alone.
     """
-    structs = [
-        jax.ShapeDtypeStruct(v.shape, v.aval.dtype, weak_type=getattr(v.aval, "weak_type", False)) for v in program.inputs
-    ]
-    return trace(lambda *inputs: run(program, facts, params, fixed, inputs), *structs)[0]
+    if not _has_slices(program, facts, fixed):
+        return program
+    return trace(lambda *inputs: run_compact(program, facts, params, fixed, inputs), *(like(v) for v in program.inputs))[0]
 
 
-def run(
+def run_compact(
     program: Program,
     facts: Facts,
     params: Set[Variable],
@@ -40,3 +42,15 @@ def run(
     folded = shadows(program, facts, fixed, {v: given[v] for v in params})
     emission = Emission(program, facts, fixed, folded, watch)
     return emission.run([Held(View.whole(v.shape), x) for v, x in given.items()])
+
+
+def _has_slices(program: Program, facts: Facts, fixed: Set[Variable]) -> bool:
+    """Whether an operand or a result of a product has a slice that is dead or constant."""
+    products = (e for e in program.equations if e.name in PRODUCTS and not fixed.issuperset(e.outputs))
+    atoms = (a for e in products for a in (*e.inputs, *e.outputs) if isinstance(a, Variable))
+    return any(not View.around(_live(facts, v, v in fixed)).is_whole for v in atoms)
+
+
+def _live(facts: Facts, variable: Variable, is_fixed: bool) -> Grid:
+    least = CONST if is_fixed else LIVE
+    return combine(lambda value, need: need & (value >= least), facts.value(variable).value, facts.need(variable))

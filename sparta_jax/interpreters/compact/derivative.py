@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from ..jaxprs import Equation, Program, bind, trace
+from ..jaxprs import Equation, Program, apply, trace
 
 
 def with_derivative(primal: Callable, derivative: Callable, equation: Equation, values: Sequence) -> list:
@@ -39,7 +39,7 @@ def jvp_program(equation: Equation) -> Program:
     def moved(operands, tangents):
         def call(*moving):
             given = dict(zip(inexact, moving, strict=True))
-            return bind(equation, [given.get(i, x) for i, x in enumerate(operands)])
+            return apply(equation, [given.get(i, x) for i, x in enumerate(operands)])
 
         outs, dots = jax.jvp(call, [operands[i] for i in inexact], tangents)
         return outs, [d for d, v in zip(dots, equation.outputs, strict=True) if _is_inexact(v.aval)]

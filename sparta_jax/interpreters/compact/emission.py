@@ -12,7 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from ...grid import combine
 from ..facts import CONST, LIVE
-from ..jaxprs import Atom, Constant, Equation, Program, Variable, bind, located
+from ..jaxprs import Atom, Constant, Equation, Program, Variable, apply, located
 from ..propagate import Facts
 from .convert import convert, fill, moves, reduced
 from .elementwise import is_elementwise
@@ -20,6 +20,8 @@ from .small import evaluate_small
 from .view import View
 
 SETTLED = "sparta_jax.settled"  # the name of what compaction makes of the params alone: the prologue keeps it
+
+REARRANGED = frozenset({"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "convert_element_type", "copy"})
 
 compact_rules: dict[str, Callable] = {}
 
@@ -37,6 +39,11 @@ class Held:
     view: View
     value: Any
     offset: jax.Array | None = None
+
+    @property
+    def whole(self) -> Any:
+        """The value with its offset."""
+        return self.value if self.offset is None else self.value + self.offset.astype(self.value.dtype)
 
 
 def compacts(*names: str) -> Callable[[Callable], Callable]:
@@ -131,8 +138,24 @@ class Emission:
             return atom.value
         key = (atom, view.key)
         if key not in self._converted:
-            self._converted[key] = self._convert(atom, view)
+            self._converted[key] = self._again(atom, view) if self._is_cheap(atom, view) else self._convert(atom, view)
         return self._converted[key]
+
+    def _is_cheap(self, variable: Variable, view: View) -> bool:
+        """Whether a variable is better made anew in a view: of the params alone, and a mere rearrangement of them."""
+        held, equation = self._held[variable], self._definition.get(variable)
+        if variable not in self.fixed or equation is None or held is None or not moves(held.view, view):
+            return False
+        return equation.name in REARRANGED and held.view.holds(view)
+
+    def _again(self, variable: Variable, view: View) -> Any:
+        """A variable made in a view; so params are narrowed before they are broadcast, cast or transposed."""
+        equation = self._definition[variable]
+        before, self._ideals[variable, False] = self.ideal(variable), view
+        with located(equation):
+            (held,) = self._results(equation)
+        self._ideals[variable, False] = before
+        return convert(jnp.asarray(held.value), held.view, view)
 
     def held(self, atom: Atom) -> Held | None:
         """How a variable is held; None of a constant, and of what is nothing but zeros and constants."""
@@ -143,7 +166,7 @@ class Emission:
         if held is None:
             x, have = jnp.zeros(view.sizes, variable.aval.dtype), View.of(view.shape, [()] * len(view.shape))
         else:
-            x, have = settled_sum(held), held.view
+            x, have = held.whole, held.view
             if not moves(have, view):
                 return x
             x = convert(jnp.asarray(x), have, view)
@@ -166,15 +189,10 @@ class Emission:
         return self._small[atom]
 
 
-def settled_sum(held: Held) -> Any:
-    """The value with its offset."""
-    return held.value if held.offset is None else held.value + held.offset.astype(held.value.dtype)
-
-
 def whole(emission: Emission, equation: Equation) -> list[Held]:
     """The equation itself, on whole operands."""
     values = [emission.want(a, View.whole(a.shape)) for a in equation.inputs]
-    return [Held(View.whole(v.shape), x) for v, x in zip(equation.outputs, bind(equation, values), strict=True)]
+    return [Held(View.whole(v.shape), x) for v, x in zip(equation.outputs, apply(equation, values), strict=True)]
 
 
 def elementwise(emission: Emission, equation: Equation) -> list[Held]:
@@ -184,7 +202,7 @@ def elementwise(emission: Emission, equation: Equation) -> list[Held]:
     if equation.name in ("add", "sub") and (held := _with_bias(emission, equation, view)) is not None:
         return [held]
     values = [emission.want(a, view_of_operand(a.shape, view)) for a in equation.inputs]
-    return [Held(view, bind(equation, values)[0])]
+    return [Held(view, apply(equation, values)[0])]
 
 
 def view_of_operand(shape: Sequence[int], view: View) -> View:
@@ -208,7 +226,7 @@ def _with_bias(emission: Emission, equation: Equation, view: View) -> Held | Non
     own = reduced(own, view) if own.ndim else own
     total = held.offset + own if equation.name == "add" else held.offset - own
     total = spread(checkpoint_name(total, SETTLED), view.sizes)
-    return Held(view, bind(equation, [held.value, total] if equation.name == "sub" else [held.value, total])[0])
+    return Held(view, apply(equation, [held.value, total] if equation.name == "sub" else [held.value, total])[0])
 
 
 def spread(row: jax.Array, sizes: Sequence[int]) -> jax.Array:

@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from ...grid import reshape_groups
-from ..jaxprs import Constant, Equation, Program, Variable, bind, body
+from ..jaxprs import Constant, Equation, Program, Variable, apply, body
 from .derivative import with_derivative
 from .elementwise import is_elementwise
 
@@ -25,10 +25,10 @@ def evaluate_small(equation: Equation, values: Sequence[jax.Array]) -> list[jax.
     """The results of one equation; without a rule of its own on operands of their whole size."""
     if is_elementwise(equation):
         values = _alike([jnp.asarray(v) for v in values])
-        return bind(equation, values)
+        return apply(equation, values)
     if (rule := SMALL.get(equation.name)) is not None:
         return rule(equation, *(jnp.asarray(v) for v in values))
-    return bind(equation, [expanded(v, a.shape) for v, a in zip(values, equation.inputs, strict=True)])
+    return apply(equation, [expanded(v, a.shape) for v, a in zip(values, equation.inputs, strict=True)])
 
 
 def run_small(program: Program, inputs: Sequence[jax.Array]) -> list[jax.Array]:
@@ -75,7 +75,7 @@ def reshape_small(equation: Equation, x: jax.Array, *_) -> list[jax.Array]:
     """Axes that are merged or split have their whole size, unless all of them are uniform."""
     shape, sizes, whole, axis = equation.inputs[0].shape, [], [], 0
     if 0 in shape:
-        return bind(equation, [expanded(x, shape)])
+        return apply(equation, [expanded(x, shape)])
     for olds, news in reshape_groups(shape, equation.outputs[0].shape):
         axes = range(axis, axis + len(olds))
         axis += len(olds)
@@ -89,18 +89,18 @@ def reshape_small(equation: Equation, x: jax.Array, *_) -> list[jax.Array]:
 
 @small("transpose")
 def transpose_small(equation: Equation, x: jax.Array) -> list[jax.Array]:
-    return bind(equation, [x])
+    return apply(equation, [x])
 
 
 @small("squeeze")
 def squeeze_small(equation: Equation, x: jax.Array) -> list[jax.Array]:
-    return bind(equation, [x])
+    return apply(equation, [x])
 
 
 @small("rev")
 def rev_small(equation: Equation, x: jax.Array) -> list[jax.Array]:
     """The order of alike slices does not matter."""
-    return bind(equation, [x])
+    return apply(equation, [x])
 
 
 @small("dot_general")
@@ -110,19 +110,19 @@ def dot_general_small(equation: Equation, x: jax.Array, y: jax.Array) -> list[ja
     uneven = [(i, j) for i, j in zip(x_batch, y_batch, strict=True) if x.shape[i] != y.shape[j]]
     x = expanded(x, equation.inputs[0].shape, [*x_contract, *(i for i, _ in uneven)])
     y = expanded(y, equation.inputs[1].shape, [*y_contract, *(j for _, j in uneven)])
-    return bind(equation, [x, y])
+    return apply(equation, [x, y])
 
 
 @small(
     "reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "reduce_xor", "argmax", "argmin"
 )  # fmt: skip
 def reduce_small(equation: Equation, x: jax.Array) -> list[jax.Array]:
-    return bind(equation, [expanded(x, equation.inputs[0].shape, equation.params["axes"])])
+    return apply(equation, [expanded(x, equation.inputs[0].shape, equation.params["axes"])])
 
 
 @small("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 def cumulative_small(equation: Equation, x: jax.Array) -> list[jax.Array]:
-    return bind(equation, [expanded(x, equation.inputs[0].shape, [equation.params["axis"]])])
+    return apply(equation, [expanded(x, equation.inputs[0].shape, [equation.params["axis"]])])
 
 
 @small("concatenate")
@@ -131,7 +131,7 @@ def concatenate_small(equation: Equation, *xs: jax.Array) -> list[jax.Array]:
     xs = [expanded(x, a.shape, [axis]) for x, a in zip(xs, equation.inputs, strict=True)]
     other = np.broadcast_shapes(*([1 if d == axis else n for d, n in enumerate(x.shape)] for x in xs))
     sized = lambda x: [x.shape[axis] if d == axis else n for d, n in enumerate(other)]
-    return bind(equation, [jnp.broadcast_to(x, sized(x)) for x in xs])
+    return apply(equation, [jnp.broadcast_to(x, sized(x)) for x in xs])
 
 
 @small("slice")
@@ -146,19 +146,19 @@ def slice_small(equation: Equation, x: jax.Array) -> list[jax.Array]:
 
 
 def bind_whole(equation: Equation, *values: jax.Array) -> list[jax.Array]:
-    return bind(equation, [expanded(v, a.shape) for v, a in zip(values, equation.inputs, strict=True)])
+    return apply(equation, [expanded(v, a.shape) for v, a in zip(values, equation.inputs, strict=True)])
 
 
 @small("split")
 def split_small(equation: Equation, x: jax.Array) -> list[jax.Array]:
-    return bind(equation, [expanded(x, equation.inputs[0].shape, [equation.params["axis"]])])
+    return apply(equation, [expanded(x, equation.inputs[0].shape, [equation.params["axis"]])])
 
 
 @small("pad")
 def pad_small(equation: Equation, x: jax.Array, value: jax.Array) -> list[jax.Array]:
     config = equation.params["padding_config"]
     moved = [d for d, amounts in enumerate(config) if tuple(amounts) != (0, 0, 0)]
-    return bind(equation, [expanded(x, equation.inputs[0].shape, moved), value])
+    return apply(equation, [expanded(x, equation.inputs[0].shape, moved), value])
 
 
 @small("conv_general_dilated")
@@ -168,13 +168,13 @@ def conv_small(equation: Equation, x: jax.Array, w: jax.Array) -> list[jax.Array
     shape = equation.inputs[0].shape
     keep = [batch] if equation.params["batch_group_count"] == 1 else []
     x = expanded(x, shape, [d for d in range(len(shape)) if d not in keep])
-    return bind(equation, [x, expanded(w, equation.inputs[1].shape)])
+    return apply(equation, [x, expanded(w, equation.inputs[1].shape)])
 
 
 @small("reduce_window_sum", "reduce_window_max", "reduce_window_min")
 def reduce_window_small(equation: Equation, x: jax.Array) -> list[jax.Array]:
     axes = windowed(equation)
-    return bind(equation, [expanded(x, equation.inputs[0].shape, axes)])
+    return apply(equation, [expanded(x, equation.inputs[0].shape, axes)])
 
 
 def windowed(equation: Equation) -> list[int]:

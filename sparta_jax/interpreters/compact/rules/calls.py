@@ -13,7 +13,7 @@ import numpy as np
 
 from ....grid import Grid
 from ...facts import Fact, both
-from ...jaxprs import Equation, Program, bind, body, located
+from ...jaxprs import Equation, Program, apply, body
 from ...propagate import propagate
 from ...registry import backward_rules
 from ..derivative import with_derivative
@@ -27,8 +27,7 @@ def remat_compact(emission: Emission, equation: Equation) -> list[Held]:
     values = [emission.want(a, v) for a, v in zip(equation.inputs, views, strict=True)]
     run = inner(body(equation), views, wanted)
     p = equation.params
-    with located(equation):
-        outs = jax.checkpoint(run, prevent_cse=p["prevent_cse"], policy=p["policy"])(*values)
+    outs = jax.checkpoint(run, prevent_cse=p["prevent_cse"], policy=p["policy"])(*values)
     return [Held(v, y) for v, y in zip(wanted, outs, strict=True)]
 
 
@@ -38,7 +37,7 @@ def custom_jvp_call_compact(emission: Emission, equation: Equation) -> list[Held
     views, wanted = call_views(emission, equation)
     values = [emission.want(a, v) for a, v in zip(equation.inputs, views, strict=True)]
     if all(v.is_whole for v in (*views, *wanted)):
-        return [Held(v, y) for v, y in zip(wanted, bind(equation, values), strict=True)]
+        return [Held(v, y) for v, y in zip(wanted, apply(equation, values), strict=True)]
     moving = lambda atoms, own: [v for a, v in zip(atoms, own, strict=True) if jax.dtypes.issubdtype(a.aval.dtype, np.inexact)]
 
     def derivative(program: Program, *operands):

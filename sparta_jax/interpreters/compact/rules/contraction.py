@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...jaxprs import Atom, Equation, bind
+from ...jaxprs import Atom, Equation, apply
 from ..convert import inside, reduced
 from ..emission import Emission, Held, compacts
 from ..small import expanded
@@ -29,7 +29,7 @@ def dot_general_compact(emission: Emission, equation: Equation) -> list[Held]:
     held = [meet(least[0].kept[i], least[1].kept[j]) for i, j in zip(*contract, strict=True)]
     views = [_operand_view(a, view, p, c, held) for a, p, c in zip(operands, places, contract, strict=True)]
     values = [emission.want(a, v) for a, v in zip(operands, views, strict=True)]
-    (y,) = bind(equation, values)
+    (y,) = apply(equation, values)
     if not any(folding) or all(_same(a, b) for a, b in zip(base, held, strict=True)):
         return [Held(view, y)]
     side = folding.index(True)
@@ -52,7 +52,7 @@ def _offset(emission: Emission, equation: Equation, side: int, have: View, aroun
     partner = jnp.asarray(emission.want(equation.inputs[1 - side], around[1 - side]))
     uneven = [d for d, e in zip(batch[side], batch[1 - side], strict=True) if shadow.shape[d] != partner.shape[e]]
     shadow = expanded(shadow, around[side].sizes, uneven)
-    return bind(equation, [shadow, partner] if side == 0 else [partner, shadow])[0]
+    return apply(equation, [shadow, partner] if side == 0 else [partner, shadow])[0]
 
 
 def _places(batch: Sequence[Sequence[int]], free: Sequence[Sequence[int]]) -> list[dict[int, int]]:

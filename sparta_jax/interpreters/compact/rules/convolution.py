@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from ...jaxprs import Equation, bind
+from ...jaxprs import Equation, apply
 from ..convert import reduced
 from ..emission import Emission, Held, compacts, whole
 from ..small import expanded, windowed
@@ -35,13 +35,13 @@ def _plain(emission: Emission, equation: Equation) -> list[Held]:
     source = View.whole(x.shape).along(x_batch, view.kept[o_batch])
     weight = View.whole(w.shape).along(w_out, view.kept[o_feature])
     values = [emission.want(x, source.along(x_feature, held)), emission.want(w, weight.along(w_in, held))]
-    (y,) = bind(equation, values)
+    (y,) = apply(equation, values)
     out = _difference(base, held, x.shape[x_feature])
     if not len(out):
         return [Held(view, y)]
     shadow = _image(emission, equation, View.whole(x.shape).along(x_feature, out))
     kernel = emission.want(w, weight.along(w_in, out))
-    return [Held(view, y, bind(equation, [shadow, kernel])[0])]
+    return [Held(view, y, apply(equation, [shadow, kernel])[0])]
 
 
 def _image(emission: Emission, equation: Equation, view: View) -> jax.Array:
@@ -67,7 +67,7 @@ def _grouped(emission: Emission, equation: Equation) -> list[Held]:
     source = View.whole(x.shape).along(x_feature, members(x.shape[x_feature]))
     weight = View.whole(w.shape).along(w_out, members(w.shape[w_out]))
     values = [emission.want(x, source), emission.want(w, weight)]
-    return [Held(view, bind(equation, values, feature_group_count=len(live))[0])]
+    return [Held(view, apply(equation, values, feature_group_count=len(live))[0])]
 
 
 def _difference(a: Kept, b: Kept, size: int) -> np.ndarray:
@@ -80,4 +80,4 @@ def reduce_window_compact(emission: Emission, equation: Equation) -> list[Held]:
     """Axes with windows are whole; channels that are constant before are so behind."""
     view = emission.ideal(equation.outputs[0]).whole_along(windowed(equation))
     source = View.of(equation.inputs[0].shape, view.kept)
-    return [Held(view, bind(equation, [emission.want(equation.inputs[0], source)])[0])]
+    return [Held(view, apply(equation, [emission.want(equation.inputs[0], source)])[0])]

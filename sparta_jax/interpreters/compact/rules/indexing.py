@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...jaxprs import Equation, bind
+from ...jaxprs import Equation, apply
 from ..emission import Emission, Held, compacts, whole
 from ..view import View
 
@@ -15,7 +15,7 @@ def dynamic_slice_compact(emission: Emission, equation: Equation) -> list[Held]:
     view = emission.ideal(equation.outputs[0]).whole_along([d for d, n in enumerate(sizes) if n != x.shape[d]])
     value = emission.want(x, View.of(x.shape, view.kept))
     at = [emission.want(s, View.whole(())) for s in starts]
-    return [Held(view, bind(equation, [value, *at], slice_sizes=view.sizes)[0])]
+    return [Held(view, apply(equation, [value, *at], slice_sizes=view.sizes)[0])]
 
 
 @compacts("dynamic_update_slice")
@@ -24,7 +24,7 @@ def dynamic_update_slice_compact(emission: Emission, equation: Equation) -> list
     moved = [d for d, n in enumerate(update.shape) if n != x.shape[d]]
     view = emission.ideal(equation.outputs[0]).whole_along(moved)
     values = [emission.want(x, view), emission.want(update, View.of(update.shape, view.kept))]
-    return [Held(view, bind(equation, [*values, *(emission.want(s, View.whole(())) for s in starts)])[0])]
+    return [Held(view, apply(equation, [*values, *(emission.want(s, View.whole(())) for s in starts)])[0])]
 
 
 @compacts("gather")
@@ -41,7 +41,7 @@ def gather_compact(emission: Emission, equation: Equation) -> list[Held]:
     for d, o in passing.items():
         sizes[d] = view.sizes[o]
     values = [emission.want(x, source), emission.want(indices, View.whole(indices.shape))]
-    return [Held(view, bind(equation, values, slice_sizes=tuple(sizes))[0])]
+    return [Held(view, apply(equation, values, slice_sizes=tuple(sizes))[0])]
 
 
 @compacts("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
@@ -57,4 +57,4 @@ def scatter_compact(emission: Emission, equation: Equation) -> list[Held]:
     back = {w: d for d, w in passing.items()}
     written = View.of(updates.shape, [view.kept[back[w]] if w in back else None for w in range(len(updates.shape))])
     values = [emission.want(x, view), emission.want(indices, View.whole(indices.shape)), emission.want(updates, written)]
-    return [Held(view, bind(equation, values)[0])]
+    return [Held(view, apply(equation, values)[0])]

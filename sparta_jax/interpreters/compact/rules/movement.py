@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from ....grid import reshape_groups
-from ...jaxprs import Equation, bind
+from ...jaxprs import Equation, apply
 from ..emission import Emission, Held, compacts, view_of_operand, whole
 from ..view import Kept, View
 
@@ -19,7 +19,7 @@ def transpose_compact(emission: Emission, equation: Equation) -> list[Held]:
     order = equation.params["permutation"]
     view = emission.ideal(equation.outputs[0])
     x = emission.want(equation.inputs[0], view.transpose([int(i) for i in np.argsort(order)]))
-    return [Held(view, bind(equation, [x])[0])]
+    return [Held(view, apply(equation, [x])[0])]
 
 
 @compacts("broadcast_in_dim")
@@ -31,7 +31,7 @@ def broadcast_in_dim_compact(emission: Emission, equation: Equation) -> list[Hel
     view = emission.ideal(equation.outputs[0])
     kept = [view.kept[d] if n == view.shape[d] else None for n, d in zip(x.shape, at, strict=True)]
     value = emission.want(x, View.of(x.shape, kept))
-    return [Held(view, bind(equation, [value], shape=view.sizes)[0])]
+    return [Held(view, apply(equation, [value], shape=view.sizes)[0])]
 
 
 @compacts("reshape", "squeeze", "expand_dims")
@@ -81,7 +81,7 @@ def rev_compact(emission: Emission, equation: Equation) -> list[Held]:
     view = emission.ideal(equation.outputs[0])
     flip = lambda d, k: (x.shape[d] - 1 - k)[::-1] if d in turned and k is not None else k
     source = View.of(x.shape, [flip(d, k) for d, k in enumerate(view.kept)])
-    return [Held(view, bind(equation, [emission.want(x, source)])[0])]
+    return [Held(view, apply(equation, [emission.want(x, source)])[0])]
 
 
 @compacts("slice")
@@ -131,7 +131,7 @@ def split_compact(emission: Emission, equation: Equation) -> list[Held]:
     kept = np.concatenate([piece + start for piece, start in zip(pieces, starts, strict=True)])
     value = emission.want(x, View.of(x.shape, others).along(axis, kept))
     views = [View.of(v.shape, others).along(axis, piece) for v, piece in zip(equation.outputs, pieces, strict=True)]
-    outs = bind(equation, [value], sizes=tuple(len(piece) for piece in pieces))
+    outs = apply(equation, [value], sizes=tuple(len(piece) for piece in pieces))
     return [Held(view, out) for view, out in zip(views, outs, strict=True)]
 
 
@@ -154,7 +154,7 @@ def pad_compact(emission: Emission, equation: Equation) -> list[Held]:
     if source.is_empty:
         return whole(emission, equation)
     value = emission.want(x, source)
-    return [Held(view, bind(equation, [value, emission.want(padding, View.whole(()))], padding_config=tuple(amounts))[0])]
+    return [Held(view, apply(equation, [value, emission.want(padding, View.whole(()))], padding_config=tuple(amounts))[0])]
 
 
 @compacts("stack")
@@ -186,7 +186,7 @@ def unstack_compact(emission: Emission, equation: Equation) -> list[Held]:
 def identities_compact(emission: Emission, equation: Equation) -> list[Held]:
     views = [emission.ideal(v) for v in equation.outputs]
     values = [emission.want(a, view_of_operand(a.shape, view)) for a, view in zip(equation.inputs, views, strict=True)]
-    return [Held(view, y) for view, y in zip(views, bind(equation, values), strict=True)]
+    return [Held(view, y) for view, y in zip(views, apply(equation, values), strict=True)]
 
 
 @compacts("iota")
@@ -195,4 +195,4 @@ def iota_compact(emission: Emission, equation: Equation) -> list[Held]:
     if len(equation.inputs) > 0 or equation.params.get("sharding") is not None:
         return whole(emission, equation)
     view = emission.ideal(equation.outputs[0]).whole_along([equation.params["dimension"]])
-    return [Held(view, bind(equation, [], shape=view.sizes)[0])]
+    return [Held(view, apply(equation, [], shape=view.sizes)[0])]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from ...jaxprs import Equation, bind
+from ...jaxprs import Equation, apply
 from ..convert import inside, reduced
 from ..emission import Emission, Held, compacts, whole
 from ..small import expanded
@@ -20,7 +20,7 @@ def reduce_sum_compact(emission: Emission, equation: Equation) -> list[Held]:
     (x,), axes = equation.inputs, equation.params["axes"]
     view = emission.ideal(equation.outputs[0])
     held = _source(x.shape, view, axes, emission.ideal(x).kept)
-    (y,) = bind(equation, [emission.want(x, held)])
+    (y,) = apply(equation, [emission.want(x, held)])
     if not emission.folds(x):
         return [Held(view, y)]
     base = _source(x.shape, view, axes, emission.ideal(x, fold=False).kept)
@@ -35,7 +35,7 @@ def _offset(emission: Emission, equation: Equation, held: View, base: View) -> j
     shadow = reduced(emission.shadows[x], base)
     others = [d for d in range(shadow.ndim) if d not in axes]
     shadow = jnp.where(inside(held.whole_along(others), base), jnp.zeros((), shadow.dtype), shadow)
-    return bind(equation, [expanded(shadow, base.sizes, axes)])[0]
+    return apply(equation, [expanded(shadow, base.sizes, axes)])[0]
 
 
 @compacts("reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "reduce_xor", "argmax", "argmin")
@@ -44,7 +44,7 @@ def reduce_compact(emission: Emission, equation: Equation) -> list[Held]:
     (x,), axes = equation.inputs, equation.params["axes"]
     view = emission.ideal(equation.outputs[0])
     source = _source(x.shape, view, axes, [None] * len(x.shape))
-    return [Held(view, bind(equation, [emission.want(x, source)])[0])]
+    return [Held(view, apply(equation, [emission.want(x, source)])[0])]
 
 
 def _source(shape: Sequence[int], view: View, axes: Sequence[int], along: Sequence[Kept]) -> View:
@@ -56,7 +56,7 @@ def _source(shape: Sequence[int], view: View, axes: Sequence[int], along: Sequen
 @compacts("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 def cumulative_compact(emission: Emission, equation: Equation) -> list[Held]:
     view = emission.ideal(equation.outputs[0]).whole_along([equation.params["axis"]])
-    return [Held(view, bind(equation, [emission.want(equation.inputs[0], view)])[0])]
+    return [Held(view, apply(equation, [emission.want(equation.inputs[0], view)])[0])]
 
 
 @compacts("sort")
@@ -68,7 +68,7 @@ def sort_compact(emission: Emission, equation: Equation) -> list[Held]:
         view = view | other
     view = view.whole_along([equation.params["dimension"]])
     values = [emission.want(a, view) for a in equation.inputs]
-    return [Held(view, y) for y in bind(equation, values)]
+    return [Held(view, y) for y in apply(equation, values)]
 
 
 @compacts("top_k")
@@ -79,4 +79,4 @@ def top_k_compact(emission: Emission, equation: Equation) -> list[Held]:
     if view.is_empty:
         return whole(emission, equation)
     value = emission.want(x, View.of(x.shape, view.kept))
-    return [Held(view, y) for y in bind(equation, [value])]
+    return [Held(view, y) for y in apply(equation, [value])]

@@ -1,0 +1,61 @@
+"""Whether compaction pays: a rough count of a program's work, the same for the program before and after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Set
+
+from ..facts import Fact
+from ..jaxprs import Atom, Equation, Program, Variable
+from ..propagate import Facts
+
+FLOP = 1 / 1e11  # seconds, of one CPU core; only ratios matter
+STREAMED = 1 / 4e10  # a byte that an elementwise operation, which XLA fuses with others, writes
+MOVED = 1 / 1e10  # a byte that a slice, a gather or a concatenation writes
+MARGIN = 0.98
+
+MOVES = frozenset({"slice", "concatenate", "gather", "pad", "scatter", "select_n"})
+PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
+
+
+def pays(before: tuple[Program, Facts], after: tuple[Program, Facts], free: tuple[Set[Variable], Set[Variable]]) -> bool:
+    """Whether the program `after` compaction is less work; the variables in `free` are computed beforehand."""
+    return work(*after, free[1]) < MARGIN * work(*before, free[0])
+
+
+def work(program: Program, facts: Facts, free: Set[Variable]) -> float:
+    """Modelled seconds of a program, without what computes the variables `free`."""
+    return sum(_seconds(e, facts) for e in program.equations if not free.issuperset(e.outputs) and _is_needed(e, facts))
+
+
+def _is_needed(equation: Equation, facts: Facts) -> bool:
+    return bool(equation.effects) or any(facts.live(v).cells.any() for v in equation.outputs if hasattr(v.aval, "dtype"))
+
+
+def _seconds(equation: Equation, facts: Facts) -> float:
+    written = sum(_bytes(v) for v in equation.outputs)
+    if equation.name in PRODUCTS:
+        return _flops(equation, facts) * FLOP + written * STREAMED
+    return written * (MOVED if equation.name in MOVES else STREAMED)
+
+
+def _flops(equation: Equation, facts: Facts) -> float:
+    """Of a product, at most four for each row and nonzero element of a weight: a sparse kernel does no more."""
+    x, w = equation.inputs
+    out = math.prod(equation.outputs[0].shape)
+    if equation.name == "conv_general_dilated":
+        numbers = equation.params["dimension_numbers"]
+        inner = math.prod(w.shape) / max(w.shape[numbers.rhs_spec[0]], 1)
+        return 2.0 * out * inner
+    (contract, _), _ = equation.params["dimension_numbers"]
+    flops = 2.0 * out * math.prod(x.shape[d] for d in contract)
+    return flops * min(1.0, *(2 * _density(facts.value(a)) for a in (x, w)))
+
+
+def _density(fact: Fact) -> float:
+    return fact.nonzero.nnz / fact.value.size if fact.value.size else 1.0
+
+
+def _bytes(variable: Variable | Atom) -> float:
+    dtype = getattr(variable.aval, "dtype", None)
+    return math.prod(variable.shape) * getattr(dtype, "itemsize", 8)

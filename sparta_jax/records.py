@@ -64,10 +64,10 @@ class SiteRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Stayed:
-    """Something that was left as it was, and why.
+    """Something that was left as it was, or taken otherwise than it stands, and why.
 
     Attributes:
-      name: of the params it concerns, or of a primitive.
+      name: of the params it concerns, of a module or of a primitive.
       line: the user's source line.
       reason: a phrase.
     """
@@ -87,6 +87,7 @@ class Report:
       dense: products with a sparse weight that stay dense.
       without_rule: primitives at which facts were lost, for want of a rule.
       loops: loops over sparse stacked weights, and whether they were written out.
+      weightless: softmaxes in which masked scores count as weight 0.
     """
 
     platform: str
@@ -94,6 +95,7 @@ class Report:
     dense: tuple[Stayed, ...]
     without_rule: tuple[Stayed, ...]
     loops: tuple[Stayed, ...] = ()
+    weightless: tuple[Stayed, ...] = ()
 
     @property
     def totals(self) -> dict[str, float]:
@@ -126,6 +128,7 @@ class Report:
         lines += [f"dense: {d.name}: {d.reason} ({d.line})" for d in self.dense]
         lines += [f"loop: {d.name}: {d.reason} ({d.line})" for d in self.loops]
         lines += [f"no rule: {d.name}: {d.reason} ({d.line})" for d in self.without_rule]
+        lines += [f"softmax: {d.name}: {d.reason} ({d.line})" for d in self.weightless]
         return [" ".join(cells) for cells in _grouped([[line] for line in lines])]
 
     def _headline(self) -> str:

@@ -16,6 +16,7 @@ from ..interpreters import (
     Entry,
     Fact,
     Facts,
+    Freedom,
     Loop,
     Origins,
     Place,
@@ -61,7 +62,8 @@ class Followed:
     @classmethod
     def of(cls, program: Program, call: Call) -> Followed:
         origins = Origins.of(program, {program.inputs[i]: call.names[i] for i in call.params})
-        return cls(program, propagate(program, _facts(program, call)), origins)
+        freedom = None if call.strict else Freedom()
+        return cls(program, propagate(program, _facts(program, call), freedom=freedom), origins)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,7 +132,7 @@ class Analysis:
     @property
     def places(self) -> list[Place]:
         """The program that runs, and those inside its equations."""
-        return list(Place(self.rewritten, self.facts, self.origins, self.unmatched, self.loops).all())
+        return list(Place(self.rewritten, self.facts, self.origins, self.unmatched, ()).all())
 
     def masked_leaves(self, leaves: Sequence[Any]) -> list[Any]:
         """The inputs, params masked."""

@@ -29,6 +29,7 @@ class Call:
       tesas: the TeSA of each param, None for dense; in the order of `params`.
       origins: what the params of each argument are; one per entry of `argnums`.
       packed: the packed trees that came in the place of params; empty where the params came themselves.
+      strict: whether masked scores keep their weight in a softmax.
     """
 
     fn: Callable[..., Any]
@@ -38,6 +39,7 @@ class Call:
     tesas: tuple[TeSA | None, ...]
     origins: tuple[Origin, ...]
     packed: tuple[Packed, ...]
+    strict: bool
 
     @property
     def is_compacted(self) -> bool | None:
@@ -60,6 +62,7 @@ class Signature:
       tesas: one TeSA tree per entry of `argnums`.
       argnums: positions of the params.
       static_argnums, static_argnames: as in `jax.jit`.
+      strict: whether masked scores keep their weight in a softmax.
     """
 
     fn: Callable[..., Any]
@@ -67,6 +70,7 @@ class Signature:
     argnums: tuple[int, ...]
     static_argnums: tuple[int, ...]
     static_argnames: tuple[str, ...]
+    strict: bool = False
 
     def split(self, args: tuple, kwargs: dict[str, Any]) -> Call:
         """Reads the arguments of one call.
@@ -106,6 +110,7 @@ class Signature:
             tesas=tuple(t for i in sorted(argnums) for t in origins[argnums.index(i)].tesas),
             origins=origins,
             packed=packed,
+            strict=self.strict,
         )
 
     def _positions(self, args: tuple) -> tuple[int, ...]:

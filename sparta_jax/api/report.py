@@ -11,11 +11,14 @@ from ..records import Report, SiteRecord, Stayed
 from ..specialize import roofline
 from .analysis import Analysis, layout_of
 
+WEIGHTLESS = "scores of -1e4 or less count as weight 0; strict=True keeps them"
+
 
 def report(analysis: Analysis, device: Device) -> Report:
     """The plans of one call on `device`; packed params are reported in the layouts that they have."""
     stored = {k: v for p in analysis.call.packed for k, v in p.entries.items()}
-    sites, dense, lost, loops = [], [], [], []
+    sites, dense = [], []
+    loops = [(analysis.source.origins, loop) for loop in analysis.loops]
     for place in analysis.places:
         origins = place.origins
         for site in place.rewritten.sites:
@@ -23,10 +26,16 @@ def report(analysis: Analysis, device: Device) -> Report:
             layout = layout_of(stored[key]) if key in stored else DENSE
             sites.append(_record(analysis, place, site, analysis.problem(site, 0, layout, device)))
         dense += [Stayed(origins.name(u.weight), u.equation.line, u.reason) for u in place.unmatched]
-        names = [(", ".join(map(origins.name, loop.weights)), loop) for loop in place.loops]
-        loops += [Stayed(name, loop.equation.line, loop.fate) for name, loop in names]
+        loops += [(origins, loop) for loop in place.loops]
+    kept = [Stayed(", ".join(map(origins.name, loop.weights)), loop.equation.line, loop.fate) for origins, loop in loops]
     lost = [Stayed(e.name, e.line, "zeros of its operands are lost: taken as live") for e in analysis.source.facts.dropped]
-    return Report(device.platform, tuple(sites), tuple(dense), tuple(lost), tuple(loops))
+    return Report(device.platform, tuple(sites), tuple(dense), tuple(lost), tuple(kept), _weightless(analysis))
+
+
+def _weightless(analysis: Analysis) -> tuple[Stayed, ...]:
+    freedoms = [facts.freedom for facts in (analysis.source.facts, analysis.facts) if facts.freedom is not None]
+    taken = {key: e for freedom in freedoms for key, e in freedom.taken.items()}
+    return tuple(Stayed(e.scope or e.name, e.line, WEIGHTLESS) for e in taken.values())
 
 
 def _record(analysis: Analysis, place: Place, site: Site, problem: SpMM) -> SiteRecord:

@@ -150,8 +150,8 @@ def sparsify(
       implementation: `"dense"`, `"xla"`, `"native"`, `"mosaic"`: use that one at every sparse product, slower or not; an error
         lists the products that it cannot serve. None: the fastest by the model, dense among them.
       platform: for which layouts and reports are made (`"cpu"`, `"cuda"`, ...); None: the default device's.
-      strict: whether even scores of -1e4 or less in a softmax row keep their weight. This version never drops them, so
-        both values behave alike.
+      strict: whether even scores of -1e4 or less keep their weight in a softmax row that has a statically live element. Unless
+        strict they count as weight 0: the report lists where, and `verify` tells whether it was right.
       unroll: whether a `scan` over sparse stacked weights is written out, so that each layer has its own mask, kernel and
         packed weight; inside a loop all layers share the union of their masks, and packed weights stay dense. None: written
         out unless that is long to compile (more than 64 layers or 4000 equations).
@@ -163,7 +163,7 @@ def sparsify(
         raise SpartaValueError(f"implementation={implementation!r} is unknown; there are {', '.join(implementations())}")
     if platform is not None and platform not in PLATFORMS:
         raise SpartaValueError(f"platform={platform!r} is unknown; there are {', '.join(PLATFORMS)}")
-    signature = _signature(fn, tesa, argnums, static_argnums, static_argnames)
+    signature = _signature(fn, tesa, argnums, static_argnums, static_argnames, strict)
     return Sparsified(signature, isinstance(argnums, int), Chooser(implementation), platform, unroll)
 
 
@@ -181,15 +181,17 @@ def propagate(
 
     The arguments are those of `sparsify`. Nothing is run.
     """
-    signature = _signature(fn, tesa, argnums, static_argnums, static_argnames)
+    signature = _signature(fn, tesa, argnums, static_argnums, static_argnames, strict)
 
     def run(*args, **kwargs) -> Propagation:
-        return propagation_of(Analysis.of(signature.split(args, kwargs), Chooser(None), compacting=False, unroll=unroll), isinstance(argnums, int))
+        return propagation_of(
+            Analysis.of(signature.split(args, kwargs), Chooser(None), compacting=False, unroll=unroll), isinstance(argnums, int)
+        )
 
     return run
 
 
-def _signature(fn, tesa, argnums, static_argnums, static_argnames) -> Signature:
+def _signature(fn, tesa, argnums, static_argnums, static_argnames, strict) -> Signature:
     if not callable(fn):
         raise SpartaTypeError(f"needs a function, got {type(fn).__name__}")
     single = isinstance(argnums, int)
@@ -199,7 +201,7 @@ def _signature(fn, tesa, argnums, static_argnums, static_argnames) -> Signature:
         raise SpartaValueError(f"argnums={argnums} names {len(positions)} arguments: `tesa` must be a tuple of as many trees")
     nums = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    return Signature(fn, tesas, positions, nums, names)
+    return Signature(fn, tesas, positions, nums, names, strict)
 
 
 def _args_kwargs(entry: tuple) -> tuple[tuple, dict[str, Any]]:

@@ -34,6 +34,7 @@ from .propagate import propagate as propagate
 from .rewrite import Inner as Inner
 from .rewrite import Rewritten as Rewritten
 from .rewrite import rewrite as rewrite
+from .scores import Freedom as Freedom
 from .sites import Site as Site
 from .sites import Unmatched as Unmatched
 from .stage import Entry as Entry

@@ -15,6 +15,7 @@ from ..products import Product, spmm, spmm_epilogue
 from .inner import Body, bodies_of, emit
 from .jaxprs import Atom, Equation, Program, Variable, bind, located, read
 from .propagate import Facts, propagate
+from .scores import Freedom
 from .sites import Site, Unmatched, find_sites
 from .stage import Origins, demanded, fixed_variables, inputs_with_weights, steps_of
 from .unroll import Loop, unrolled
@@ -31,14 +32,14 @@ def rewrite(
     inner = {}
     for equation in program.equations:
         if bodies := bodies_of(equation, facts):
-            inner[equation] = tuple(_inner(body, fixed, planner, unroll) for body in bodies)
+            inner[equation] = tuple(_inner(body, fixed, planner, unroll, facts.freedom) for body in bodies)
     return Rewritten(program, tuple(sites), dead_variables(program, facts), planner, inner), unmatched
 
 
-def _inner(body: Body, fixed: Set[Variable], planner: Planner, unroll: bool | None) -> Inner:
+def _inner(body: Body, fixed: Set[Variable], planner: Planner, unroll: bool | None, freedom: Freedom | None) -> Inner:
     params = body.fixed_inputs(fixed)
     program, loops = unrolled(body.program, body.inputs, params, unroll)
-    facts = propagate(program, body.inputs, body.outputs)
+    facts = propagate(program, body.inputs, body.outputs, freedom)
     rewritten, unmatched = rewrite(program, facts, fixed_variables(program, params), planner, unroll)
     changed = program is not body.program or rewritten.changed
     return Inner(rewritten, facts, body.outside, body.times, tuple(unmatched), tuple(loops), changed)

@@ -195,7 +195,7 @@ def _inner(name: str, out_aval: Callable, problem: Callable, run: Callable) -> P
 def _outer(name: str, out_aval: Callable, inner: Primitive, rule: Callable, partition: Callable) -> Primitive:
     primitive = Primitive(name)
     primitive.def_abstract_eval(lambda *avals, call, product: out_aval(*avals, product=product))
-    primitive.def_impl(lambda *operands, call, product: _jitted(primitive, call, product)(*operands))
+    primitive.def_impl(lambda *operands, call, product: _compiled(primitive, call, product, operands))
     mlir.register_lowering(
         primitive,
         lambda ctx, *operands, call, product: mlir.lower_fun(jaxpr_as_fun(call), multiple_results=True)(ctx, *operands),
@@ -216,6 +216,11 @@ def _outer(name: str, out_aval: Callable, inner: Primitive, rule: Callable, part
 
 
 _PARTITIONED: dict[Primitive, Callable] = {}
+
+
+def _compiled(primitive: Primitive, call, product: Product, operands: Sequence[jax.Array]) -> jax.Array:
+    with jax.disable_jit(False):  # a product has no other meaning than its lowering
+        return _jitted(primitive, call, product)(*operands)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -64,7 +64,7 @@ class Explanation:
         steps = [f"  {step}" for step in self.steps]
         if len(steps) > STEPS:
             steps[STEPS:] = [f"  ... and {len(steps) - STEPS} more steps"]
-        return "\n".join([self.summary, *(steps or ["  nothing is known of it, and no zeros were lost on the way"])])
+        return "\n".join([self.summary, *(steps or ["  nothing is known of it"])])
 
     __repr__ = __str__
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from ..explanation import Explanation, Finding, Step, listed, phrase_of, said_of
+from ..grid import Grid
 from ..interpreters import (
+    DENSE_IS_EXACT,
     Atom,
     Collapse,
     Constant,
@@ -16,6 +18,7 @@ from ..interpreters import (
     Use,
     Variable,
     Zeros,
+    both,
     chain_of,
     collapses,
     opportunities,
@@ -23,6 +26,8 @@ from ..interpreters import (
     zeros_of,
 )
 from .names import Names, title
+
+TESA = "its TeSA"  # why an input's elements are zero
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,9 +63,11 @@ class Teller:
 
     def _zeros(self, step: Zeros) -> Step:
         if step.variable in self.names.inputs:
-            return self._step(step.variable, said_of(step.elements, "zero"), "its TeSA")
+            return self._step(step.variable, said_of(step.elements, "zero"), TESA)
         if step.equation is None:
-            return self._step(step.variable, said_of(step.elements, self._state(step.variable)), "a constant of the program")
+            return self._step(
+                step.variable, said_of(step.elements, self._state(step.variable, step.elements)), "a constant of the program"
+            )
         causes = tuple(map(self.names.of, step.causes))
         reason = listed(causes) or f"{title(step.equation)} {'of masked scores' if step.is_masked else 'with constants'}"
         return self._step(step.variable, said_of(step.elements, "zero"), reason, causes)
@@ -72,7 +79,7 @@ class Teller:
         return self._step(step.variable, said_of(step.elements, "not needed"), reason, causes)
 
     def _use(self, use: Use) -> str:
-        partners = " and ".join(f"{self.names.of(v)} is {self._state(v)}" for v in use.partners)
+        partners = " and ".join(f"{self.names.of(v)} is {self._state(v, grid)}" for v, grid in use.partners.items())
         if not partners:
             reason = "which is not needed there" if use.outputs else "which does not read it"
         else:
@@ -95,16 +102,15 @@ class Teller:
             return f"{listed(map(self.names.origin, loss.partners))} is not zero"
         return f"{title(loss.equation)}(0) is not 0"
 
-    def _state(self, variable: Variable) -> str:
-        """Whether a variable says something by its zeros or by its values."""
-        fact = self.facts.value(variable)
-        return "zero" if fact.known is None or not fact.nonzero.cells.any() else "known"
+    def _state(self, variable: Variable, elements: Grid) -> str:
+        """Whether elements say something by being zero or by their values."""
+        return "known" if both(self.facts.value(variable).nonzero, elements).cells.any() else "zero"
 
     # -- warnings
 
     def _collapse(self, collapse: Collapse) -> Finding:
         steps = [self._root(root) for root in collapse.roots]
-        told = (f"{s.name}: {s.fact}" + ("" if s.reason == "its TeSA" else f" <- {s.reason}") for s in steps)
+        told = (f"{s.name}: {s.fact}" + ("" if s.reason == TESA else f" <- {s.reason}") for s in steps)
         names, inputs = self.names, self.program.inputs
         affected = (*(names.outputs[i] for i in collapse.outputs), *(names.of(inputs[i]) for i in collapse.inputs))
         mend = "; ".join(map(_mend_of_root, steps))
@@ -128,7 +134,7 @@ class Teller:
 def _blind(loss: Loss) -> str:
     if _is_call(loss):
         return f"the derivative of {title(loss.equation)} cannot be traced"
-    return f"{title(loss.equation)} has no rule"
+    return DENSE_IS_EXACT.get(loss.equation.name, f"{title(loss.equation)} has no rule")
 
 
 def _is_call(loss: Loss) -> bool:
@@ -137,7 +143,7 @@ def _is_call(loss: Loss) -> bool:
 
 def _mend_of_root(step: Step) -> str:
     if not step.causes:
-        return f"keep an element of {step.name}"
+        return f"keep an element of {step.name}" if step.reason == TESA else "its constants make it so"
     if len(step.causes) == 1:
         return f"keep others of {', '.join(step.causes)}"
     return f"let live elements of {' and '.join(step.causes)} meet"

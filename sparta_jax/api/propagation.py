@@ -34,6 +34,7 @@ class VariableFact:
       value: of each element whether it is zero, const (depends on the params alone) or live.
       need: of each element whether an output needs it.
       sources: key paths of the params that it derives from, where it derives from params alone.
+      is_given: whether it depends neither on data nor on params: a constant of the program.
     """
 
     name: str
@@ -41,6 +42,7 @@ class VariableFact:
     value: Fact = dataclasses.field(repr=False)
     need: Need = dataclasses.field(repr=False)
     sources: tuple[str, ...] = ()
+    is_given: bool = False
     equation: Equation | None = dataclasses.field(default=None, repr=False)
 
     @property
@@ -86,11 +88,6 @@ class VariableFact:
     def is_plain(self) -> bool:
         """Whether all its elements are live, and depend on the data."""
         return bool((self.value.value.cells == LIVE).all() and self.need.cells.all())
-
-    @property
-    def is_given(self) -> bool:
-        """Whether it depends neither on data nor on params: a constant of the program."""
-        return self.equation is not None and self.value.is_const and not self.sources
 
     def __str__(self) -> str:
         shares = [(self.zero, "zero"), (self.const, "const"), (self.unneeded, "unneeded")]
@@ -193,7 +190,9 @@ def propagation_of(analysis: Analysis, single: bool) -> Propagation:
     def fact(name: str, atom: Atom) -> VariableFact:
         if isinstance(atom, Constant):
             return VariableFact(name, atom, facts.value(atom), Grid.uniform(atom.shape, True))
-        return VariableFact(name, atom, facts.value(atom), facts.need(atom), sources(atom), names.definitions.get(atom))
+        derived = sources(atom)
+        given = atom in analysis.origins.fixed and not derived
+        return VariableFact(name, atom, facts.value(atom), facts.need(atom), derived, given, names.definitions.get(atom))
 
     found = Propagation(
         inputs=tuple(fact(names.of(v), v) for v in program.inputs),

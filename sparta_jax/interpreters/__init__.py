@@ -18,6 +18,7 @@ from .facts import LIVE as LIVE
 from .facts import ZERO as ZERO
 from .facts import Fact as Fact
 from .facts import Need as Need
+from .facts import both as both
 from .jaxprs import Atom as Atom
 from .jaxprs import Constant as Constant
 from .jaxprs import Equation as Equation
@@ -34,6 +35,7 @@ from .propagate import propagate as propagate
 from .rewrite import Inner as Inner
 from .rewrite import Rewritten as Rewritten
 from .rewrite import rewrite as rewrite
+from .rules.opaque import DENSE_IS_EXACT as DENSE_IS_EXACT
 from .scores import Freedom as Freedom
 from .sites import Site as Site
 from .sites import Unmatched as Unmatched

@@ -7,7 +7,7 @@ named, so the causes are a smallest set that suffices.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,9 @@ def zero_causes(equation: Equation, output: Variable, elements: Grid, facts: Fac
         return {}
     causes = smallest(own, [a for a in own if _says_something(a, own[a])], holds)
     outs = [elements if v is output else unneeded(v.shape) for v in equation.outputs]
-    met = _needs(equation, outs, {a: _weakened(f) for a, f in own.items()}, facts)
+    met = _needs(
+        equation, outs, {a: f if f.known is not None and a in causes else Fact.live(f.shape) for a, f in own.items()}, facts
+    )
     return {a: _in_question(own[a], met[a]) for a in causes}
 
 
@@ -67,18 +69,21 @@ def use_of(equation: Equation, operand: Variable, elements: Grid, facts: Facts) 
 
     some = [v for v, need in whole.items() if not need.cells.all()]
     causes = smallest({**own, **whole}, [*(a for a in own if _says_something(a, own[a])), *some], holds)
-    reached = reach(equation, operand, elements, facts)
-    given = {a: Fact.of_mask(elements) if a is operand else _weakened(f) for a, f in own.items()}
+    reached = reach(equation, operand, elements, facts, causes)
+    given = {a: Fact.of_mask(elements) if a is operand else _weakened(f, a in causes) for a, f in own.items()}
     met = _needs(equation, reached, given, facts)
     outputs = {v: both(whole[v].map(np.logical_not), r) for v, r in zip(equation.outputs, reached, strict=True) if v in causes}
     return Use(equation, outputs, {a: _in_question(own[a], met[a]) for a in causes if a in own})
 
 
-def reach(equation: Equation, operand: Variable, elements: Grid, facts: Facts) -> list[Grid]:
-    """Boolean grids of the results: which of their elements depend on `elements` of an operand."""
+def reach(equation: Equation, operand: Variable, elements: Grid, facts: Facts, unknown: Collection[Atom] = ()) -> list[Grid]:
+    """Boolean grids of the results: which of their elements depend on `elements` of an operand.
+
+    Those of `unknown` are taken for any constants, though they may be known.
+    """
     changed = Fact(elements.map(lambda c: np.where(c, LIVE, CONST)))
-    others = lambda f: f if f.known is not None else Fact.const(f.shape)
-    given = [changed if a is operand else others(facts.value(a)) for a in equation.inputs]
+    others = lambda a, f: f if f.known is not None and a not in unknown else Fact.const(f.shape)
+    given = [changed if a is operand else others(a, facts.value(a)) for a in equation.inputs]
     return [out.value.map(lambda c: c == LIVE) for out in results_with(equation, given, facts)]
 
 
@@ -108,8 +113,8 @@ def _nothing_of(fact: Fact | Need) -> Fact | Need:
     return Fact.live(fact.shape) if isinstance(fact, Fact) else needed(fact.shape)
 
 
-def _weakened(fact: Fact) -> Fact:
-    return fact if fact.known is not None else Fact.live(fact.shape)
+def _weakened(fact: Fact, is_unknown: bool) -> Fact:
+    return Fact.live(fact.shape) if fact.known is None or is_unknown else fact
 
 
 def _says_something(atom: Atom, fact: Fact) -> bool:
@@ -126,6 +131,8 @@ def _needs(equation: Equation, outs: list[Need], given: Mapping[Atom, Fact], fac
 
 
 def _in_question(fact: Fact, met: Need) -> Grid:
-    """The zeros of an operand among the elements that meet; all of those where a known value decides."""
+    """The zeros of an operand among the elements that meet; all that meet where its known values decide."""
     zeros = combine(lambda v, m: (v == ZERO) & m, fact.value, met)
-    return zeros if zeros.cells.any() else met
+    if zeros.cells.any():
+        return zeros
+    return met if fact.known is not None and met.cells.any() else fact.value.map(lambda c: c == ZERO)

@@ -6,7 +6,9 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
+from ..grid import combine
 from .causes import use_of, zero_causes
+from .explain import why_unneeded
 from .facts import ZERO
 from .jaxprs import Equation, Program, Variable
 from .propagate import Facts
@@ -81,20 +83,25 @@ def _idle_roots(program: Program, facts: Facts, zero: Roots) -> Roots:
     roots: Roots = {}
     for v in (*(v for e in reversed(program.equations) for v in e.outputs), *program.inputs):
         if v not in zero and not facts.need(v).cells.all() and 0 not in v.shape and not facts.live(v).cells.any():
-            roots[v] = frozenset().union(*(_idle_because(e, v, facts, zero, roots) for e in uses[v]))
+            behind = frozenset().union(*(_behind(e, v, facts, zero, roots) for e in uses[v]))
+            roots[v] = behind or (frozenset([v]) if _dies_of_zeros(program, facts, v) else behind)
     return roots
 
 
-def _idle_because(equation: Equation, variable: Variable, facts: Facts, zero: Roots, roots: Roots) -> frozenset[Variable]:
+def _behind(equation: Equation, variable: Variable, facts: Facts, zero: Roots, roots: Roots) -> frozenset[Variable]:
+    """The reason for a use that is dead everywhere itself, or that meets zeros alone; empty for any other."""
     behind = [zero[v] if v in zero else roots.get(v) for v in equation.outputs]
-    if None not in behind:
-        return frozenset().union(*(r for r in behind if r))
-    idle = facts.need(variable).map(lambda c: ~c)
-    partners = use_of(equation, variable, idle, facts).partners
-    if not any(facts.value(p).known is None for p in partners):
-        return frozenset()
-    whole = [zero[p] for p in partners if p in zero]
-    return frozenset().union(*whole) if whole else frozenset([variable])
+    if None in behind:
+        idle = facts.need(variable).map(lambda c: ~c)
+        behind = [zero.get(p) for p in use_of(equation, variable, idle, facts).partners]
+    return frozenset().union(*(r for r in behind if r))
+
+
+def _dies_of_zeros(program: Program, facts: Facts, variable: Variable) -> bool:
+    """Whether a variable is not needed because of zeros that are no constants of the program."""
+    idle = combine(lambda v, n: (v != ZERO) & ~n, facts.value(variable).value, facts.need(variable))
+    _, partners = why_unneeded(program, facts, {variable: idle})
+    return any(facts.value(p).known is None for p in partners)
 
 
 def _is_zero(variable: Variable, facts: Facts) -> bool:

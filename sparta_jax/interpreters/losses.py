@@ -13,6 +13,9 @@ from .facts import LIVE, ZERO, Fact, both, either
 from .jaxprs import Atom, Equation, Program, Variable
 from .propagate import Facts
 from .registry import forward_rules
+from .rules.opaque import DENSE_IS_EXACT
+
+MIXING = frozenset({"dot_general", "conv_general_dilated"})  # a zero that meets something live there is not lost
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,8 +45,8 @@ def losses_of(program: Program, facts: Facts, variable: Variable) -> tuple[Loss,
 
     The program is swept once more as if zeros that became constants had stayed zeros; what of the variable would be zero then
     is followed back to where it was lost first. Zeros that met something live are listed where the variable itself, or what it
-    is a mere function of, meets them. Behind an equation that cannot be looked into nothing is assumed: it is listed if it lies
-    behind the variable.
+    is made of element by element, meets them. Behind an equation that cannot be looked into nothing is assumed: it is listed
+    if it lies behind the variable.
     """
     before = _ancestors(program, variable)
     hopeful, lost, opaque = dataclasses.replace(facts, values=dict(facts.values)), {}, []
@@ -68,16 +71,25 @@ def losses_of(program: Program, facts: Facts, variable: Variable) -> tuple[Loss,
 
 
 def _met_live(before: list[Equation], facts: Facts, variable: Variable) -> list[Loss]:
-    """The zeros that something live was added to, where the variable or what it is a mere function of is made."""
+    """The nearest zeros that something live was added to, behind what makes zeros of zeros and functions of one operand."""
+    found, wanted = [], {variable}
     for equation in reversed(before):
-        if variable not in equation.outputs:
-            continue
-        operands = [a for a in dict.fromkeys(equation.inputs) if isinstance(a, Variable)]
-        if len(operands) > 1:
-            found = [] if is_opaque(equation, facts) else losses_at(equation, variable, facts.value(variable), facts)
-            return [loss for loss in found if not loss.is_const]
-        variable = operands[0] if operands else variable
-    return []
+        for v in wanted.intersection(equation.outputs):
+            losses = [] if is_opaque(equation, facts) else losses_at(equation, v, facts.value(v), facts)
+            found += [loss for loss in losses if not loss.is_const]
+            if not losses and equation.name not in MIXING:
+                wanted.update(_carriers(equation, equation.outputs.index(v), facts))
+    return found
+
+
+def _carriers(equation: Equation, index: int, facts: Facts) -> list[Variable]:
+    """The operand, or those of several whose zeros would be zeros of the result."""
+    operands = [a for a in dict.fromkeys(equation.inputs) if isinstance(a, Variable)]
+    if len(operands) == 1:
+        return operands
+    zeroed = lambda a: [Fact.zero(b.shape) if b is a else facts.value(b) for b in equation.inputs]
+    is_zero = lambda a: not results_with(equation, zeroed(a), facts)[index].nonzero.cells.any()
+    return [a for a in operands if _is_alike(a, equation.outputs[index]) and is_zero(a)]
 
 
 def losses_at(equation: Equation, output: Variable, fact: Fact, facts: Facts) -> list[Loss]:
@@ -95,6 +107,8 @@ def losses_at(equation: Equation, output: Variable, fact: Fact, facts: Facts) ->
         touched = reach(equation, operand, given.nonzero, facts)[index]
         elements = combine(lambda v, t: (v != ZERO) & ~t, fact.value, touched)
         if elements.cells.any():
+            elements = both(elements, reach(equation, operand, given.value.map(lambda c: c == ZERO), facts)[index])
+        if elements.cells.any():
             live = combine(lambda v, e: (v == LIVE) & e, fact.value, elements).cells.any()
             partners = _partners(equation, index, operand, elements, facts)
             found.append(Loss(equation, output, elements, operand, not live, partners))
@@ -109,7 +123,7 @@ def opportunities(program: Program, facts: Facts) -> list[Loss]:
         if not any(carries_zeros(a, facts.value(a)) for a in equation.inputs):
             continue
         if is_opaque(equation, facts):
-            found.append(_opaque_loss(equation, facts))
+            found += [] if equation.name in DENSE_IS_EXACT else [_opaque_loss(equation, facts)]
         elif equation.name == "gather":
             (output,) = equation.outputs
             found += losses_at(equation, output, facts.value(output), facts)

@@ -13,7 +13,7 @@ value; the two meet only where a fact is read: an element is dead if it is zero 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.core
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from ..grid import Grid, combine
 
 ZERO, CONST, LIVE = np.uint8(0), np.uint8(1), np.uint8(2)
-KNOWN_CAP = 1 << 20  # elements; beyond it a constant of the program keeps its zeros, but not its values
+KNOWN_CAP = 1 << 20  # distinct elements; beyond it a constant of the program keeps its zeros, but not its values
 
 Need = Grid
 
@@ -70,8 +70,8 @@ class Fact:
         if dtype == jax.dtypes.float0:  # the derivative of an integer
             return cls.zero(shape)
         host = np.asarray(array)
-        grid = Grid.of_elements(np.where(host != 0, CONST, ZERO))
-        return cls(grid, host if host.size <= KNOWN_CAP else None)
+        grid = grid_of(host, lambda x: np.where(x != 0, CONST, ZERO))
+        return cls(grid, host if distinct(host).size <= KNOWN_CAP else None)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,6 +94,16 @@ class Fact:
     def __or__(self, other: Fact) -> Fact:
         """The weaker of two facts, element by element: what holds where either may be the case."""
         return Fact(combine(np.maximum, self.value, other.value))
+
+
+def distinct(array: np.ndarray) -> np.ndarray:
+    """The array with size 1 along axes that repeat one slice (numpy's broadcasts: a mask `[batch, heads, seq, seq]`)."""
+    return array[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)] if array.size else array
+
+
+def grid_of(array: np.ndarray, fn: Callable[[np.ndarray], np.ndarray]) -> Grid:
+    """The grid of `fn`, elementwise, of an array."""
+    return Grid.of_elements(np.asarray(fn(distinct(array)))).broadcast(array.shape)
 
 
 def needed(shape: Sequence[int]) -> Need:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from .facts import KNOWN_CAP, Fact
+from .facts import KNOWN_CAP, Fact, distinct
 from .jaxprs import Equation
 
 
@@ -20,20 +20,30 @@ def evaluate(equation: Equation, inputs: list[Fact]) -> list[Fact] | None:
     compute = EVALUATORS.get(equation.name)
     avals = [v.aval for v in equation.outputs]
     values = [f.known for f in inputs if f.known is not None]
-    if compute is None or len(values) < len(inputs) or not all(_is_small(a) for a in avals):
+    if compute is None or len(values) < len(inputs) or any(jax.dtypes.issubdtype(a.dtype, jax.dtypes.extended) for a in avals):
         return None
     operands = [value.astype(v.aval.dtype, copy=False) for value, v in zip(values, equation.inputs, strict=True)]
+    if equation.name in ELEMENTWISE:
+        operands = list(map(distinct, operands))
+    if not _is_small(equation, operands, [a.shape for a in avals]):
+        return None
     with np.errstate(all="ignore"):
         values = compute(*operands, **equation.params)
     if values is None:
         return None
     values = values if equation.primitive.multiple_results else [values]
-    exact = lambda value, aval: np.broadcast_to(np.asarray(value).astype(aval.dtype), aval.shape)
+    exact = lambda value, aval: np.broadcast_to(np.asarray(value).astype(aval.dtype, copy=False), aval.shape)
     return [Fact.of_constant(exact(v, a)) for v, a in zip(values, avals, strict=True)]
 
 
-def _is_small(aval) -> bool:
-    return math.prod(aval.shape) <= KNOWN_CAP and not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.extended)
+def _is_small(equation: Equation, operands: list[np.ndarray], shapes: list[tuple[int, ...]]) -> bool:
+    """Whether no array of more than `KNOWN_CAP` elements is made."""
+    if equation.name in ELEMENTWISE:
+        return math.prod(np.broadcast_shapes(*(x.shape for x in operands))) <= KNOWN_CAP
+    long = lambda shape: [n for n in shape if n != 1]
+    if equation.name in VIEWS or equation.name == "reshape" and long(operands[0].shape) == long(shapes[0]):
+        return all(distinct(x).size <= KNOWN_CAP for x in operands)
+    return all(math.prod(shape) <= KNOWN_CAP for shape in (*shapes, *(x.shape for x in operands)))
 
 
 # -- movement
@@ -51,7 +61,7 @@ def _iota(*, dtype, shape, dimension, **_):
 
 
 def _select_n(which, *cases, **_):
-    return np.choose(np.broadcast_to(which, cases[0].shape).astype(np.int64), cases)
+    return np.choose(which.astype(np.int64), cases)
 
 
 def _slice(x, *, start_indices, limit_indices, strides, **_):
@@ -139,15 +149,13 @@ def _running(fn: np.ufunc) -> Callable:
     return accumulate
 
 
-EVALUATORS: dict[str, Callable] = {
+MOVEMENT: dict[str, Callable] = {
     "iota": _iota,
     "broadcast_in_dim": _broadcast_in_dim,
-    "select_n": _select_n,
     "slice": _slice,
     "dynamic_slice": _dynamic_slice,
     "pad": _pad,
     "split": _split,
-    "convert_element_type": _convert_element_type,
     "reshape": lambda x, *, new_sizes, **_: x.reshape(new_sizes),
     "squeeze": lambda x, *, dimensions, **_: x.squeeze(tuple(dimensions)),
     "transpose": lambda x, *, permutation, **_: x.transpose(permutation),
@@ -159,6 +167,11 @@ EVALUATORS: dict[str, Callable] = {
     "copy": lambda x, **_: x,
     "device_put": lambda *xs, **_: xs,
     "optimization_barrier": lambda *xs, **_: xs,
+}
+VIEWS = frozenset(MOVEMENT) - {"reshape", "tile", "concatenate", "stack", "pad"}  # numpy copies nothing
+ARITHMETIC: dict[str, Callable] = {
+    "select_n": _select_n,
+    "convert_element_type": _convert_element_type,
     "eq": lambda x, y, **_: x == y,
     "ne": lambda x, y, **_: x != y,
     "lt": lambda x, y, **_: x < y,
@@ -185,6 +198,9 @@ EVALUATORS: dict[str, Callable] = {
     "max": lambda x, y, **_: np.maximum(x, y),
     "min": lambda x, y, **_: np.minimum(x, y),
     "clamp": lambda low, x, high, **_: np.minimum(np.maximum(x, low), high),
+}
+ELEMENTWISE = frozenset(ARITHMETIC)
+REDUCTIONS: dict[str, Callable] = {
     "reduce_sum": _whole(_reduction(np.add)),
     "reduce_prod": _whole(_reduction(np.multiply)),
     "reduce_and": _reduction(np.bitwise_and),
@@ -197,3 +213,4 @@ EVALUATORS: dict[str, Callable] = {
     "cummax": _running(np.maximum),
     "cummin": _running(np.minimum),
 }
+EVALUATORS = MOVEMENT | ARITHMETIC | REDUCTIONS

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..grid import Grid, combine, concatenate
-from .facts import ZERO, Fact
+from .facts import ZERO, Fact, distinct, grid_of
 from .jaxprs import Atom, Constant, Equation, Variable
 
 LOWEST, ADDED = -1e4, -1e8
@@ -106,7 +106,7 @@ class Scores:
         x, y = equation.inputs
         for constant, other in ((x, y), (y, x)):
             known = self.fact(constant).known
-            if known is not None and other.shape == equation.outputs[0].shape and (known <= LOWEST).all():
+            if known is not None and other.shape == equation.outputs[0].shape and (distinct(known) <= LOWEST).all():
                 return other
         return None
 
@@ -144,7 +144,7 @@ def _levels(known: np.ndarray, bound: float, compare: np.ufunc) -> Grid:
     """The bound is taken as the constant's own type rounds it."""
     if not jnp.issubdtype(known.dtype, jnp.floating):
         return Grid.uniform(known.shape, FREE)
-    return Grid.of_elements(np.where(compare(known, np.asarray(bound, known.dtype)), LOW, FREE))
+    return grid_of(known, lambda x: np.where(compare(x, np.asarray(bound, known.dtype)), LOW, FREE))
 
 
 def _through_reshape(along: list, shape: tuple[int, ...], operand: tuple[int, ...]) -> list:
@@ -159,7 +159,7 @@ def _select_n(equation: Equation, fact, inner, bound) -> Grid:
     """As low as the case that is chosen; perhaps low where the data chooses and one is."""
     which, *cases = equation.inputs
     found = fact(which)
-    chosen = Grid.uniform((), -1) if found.known is None else Grid.of_elements(found.known.astype(np.int64))
+    chosen = Grid.uniform((), -1) if found.known is None else grid_of(found.known, lambda x: x.astype(np.int64))
 
     def choose(value, chosen, *levels):
         chosen = np.where(value == ZERO, 0, chosen)
@@ -187,7 +187,7 @@ def _scale(equation: Equation, fact, inner, bound) -> Grid:
     shape = equation.outputs[0].shape
     divides = equation.name == "div"
     for x, y in (equation.inputs, equation.inputs[::-1])[: 1 if divides else 2]:
-        known = fact(y).known
+        known = None if fact(y).known is None else distinct(fact(y).known)
         if known is not None and known.size and (known > 0).all():
             factor = 1 / float(known.max()) if divides else float(known.min())
             return inner(x, bound / factor).broadcast(shape)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from .facts import CONST, LIVE, Fact
+from .facts import CONST, LIVE, Fact, distinct
 from .jaxprs import Atom, Constant, Equation, Program, Variable, body
 from .propagate import Facts, forward_sweep
 from .rules.elementwise import KEEP_ZERO, LOSE_ZERO, ZERO_AGAINST
@@ -42,7 +42,8 @@ def _given(fact: Fact) -> Axes:
     axes = range(len(fact.shape))
     if not _has_constants(fact):
         return frozenset(axes)
-    alike = lambda d: fact.known is not None and bool((fact.known == fact.known.take([0], d)).all())
+    values = None if fact.known is None else distinct(fact.known)
+    alike = lambda d: values is not None and bool((values == values.take([0], d)).all())
     return frozenset(d for d in axes if fact.shape[d] <= 1 or alike(d))
 
 

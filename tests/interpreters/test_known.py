@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from sparta_jax.interpreters.facts import Fact
+from sparta_jax.interpreters.facts import Fact, distinct
 from sparta_jax.interpreters.jaxprs import bind, evaluate, trace
 from sparta_jax.interpreters.known import EVALUATORS
 from sparta_jax.interpreters.propagate import propagate
@@ -97,3 +97,18 @@ def test_the_host_agrees_with_xla(name):
 
 def test_every_evaluator_is_used():
     assert {e.name for name in PROGRAMS for e in traced(name).equations} >= EVALUATORS.keys()
+
+
+def test_a_mask_that_is_repeated_costs_what_it_says_once():
+    """A causal mask over batch and heads has four million elements, of which a thousand differ."""
+
+    def allowed():
+        mask = jnp.broadcast_to(jnp.tri(32, dtype=bool), (64, 64, 32, 32))
+        return (mask & jnp.ones((64, 1, 1, 32), bool))[:, None].transpose(0, 2, 1, 3, 4)
+
+    program, _ = trace(allowed)
+    fact = propagate(program, []).value(program.outputs[0])
+    assert fact.known is not None
+    assert distinct(fact.known).size == 32 * 32
+    assert fact.value.cells.size == 32 * 32
+    np.testing.assert_array_equal(fact.known[5, 7, 0], np.tri(32, dtype=bool))

@@ -8,7 +8,7 @@ import numpy as np
 from jax.extend.core import primitives as p
 
 from ...grid import Grid, combine
-from ..facts import CONST, LIVE, ZERO, Fact, Need
+from ..facts import CONST, LIVE, ZERO, Fact, Need, grid_of
 from ..registry import backward, forward
 
 # f(0) = 0. The named ones are not exported, or not by every JAX version.
@@ -150,7 +150,7 @@ def _chosen(which: Fact) -> Grid:
     """The index of the case that a known predicate chooses, else -1."""
     if which.known is None:
         return Grid.uniform(which.shape, -1)
-    return Grid.of_elements(which.known.astype(np.int64))
+    return grid_of(which.known, lambda x: x.astype(np.int64))
 
 
 def zero_where(*zero: Grid, **inputs: Fact) -> Fact:
@@ -169,7 +169,7 @@ def passes(fact: Fact, test: Test) -> Grid:
     if test is always or test is never:
         return Grid.uniform(fact.shape, test is always)
     if fact.known is not None:
-        return Grid.of_elements(np.asarray(test(fact.known)))
+        return grid_of(fact.known, test)
     at_zero = bool(test(np.zeros(())))
     return fact.value.map(lambda c: (c == ZERO) & at_zero)
 

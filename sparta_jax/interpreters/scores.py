@@ -136,7 +136,8 @@ class Scores:
         if (rule := RULES.get(equation.name)) is not None:
             return rule(equation, self.fact, inner, bound)
         if equation.name in SUMS and sums:
-            return SUMS[equation.name](equation, self.fact, inner, min(bound, ADDED))
+            added = max(ADDED, float(jnp.finfo(atom.aval.dtype).min))  # in float16 nothing is as low
+            return SUMS[equation.name](equation, self.fact, inner, min(bound, added))
         return Grid.uniform(atom.shape, FREE)
 
 
@@ -144,7 +145,9 @@ def _levels(known: np.ndarray, bound: float, compare: np.ufunc) -> Grid:
     """The bound is taken as the constant's own type rounds it."""
     if not jnp.issubdtype(known.dtype, jnp.floating):
         return Grid.uniform(known.shape, FREE)
-    return grid_of(known, lambda x: np.where(compare(x, np.asarray(bound, known.dtype)), LOW, FREE))
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(bound).astype(known.dtype)
+    return grid_of(known, lambda x: np.where(compare(x, rounded), LOW, FREE))
 
 
 def _through_reshape(along: list, shape: tuple[int, ...], operand: tuple[int, ...]) -> list:

@@ -30,6 +30,11 @@ def cast(s, dtype):
     return jax.nn.softmax(causal(s.astype(dtype), -1e4).astype(jnp.float32))
 
 
+def half(s):
+    s = s.astype(jnp.float16)
+    return jax.nn.softmax((s + jnp.where(TRI, jnp.float16(0), jnp.finfo(s.dtype).min)).astype(jnp.float32))
+
+
 def attention(q, **kwargs):
     q = q[None, :, None].repeat(2, 2)
     return jax.nn.dot_product_attention(q, q, jnp.eye(4)[None, :, None].repeat(2, 2), **kwargs)[0, :, 0]
@@ -54,6 +59,7 @@ WEIGHTS = {
     "scaled behind": (lambda s: jax.nn.softmax(causal(s) * 0.125 / 2), LOWER, NONE),
     "scaled by a negative number": (lambda s: jax.nn.softmax(causal(s) * -1.0), NONE, NONE),
     "cast behind": (lambda s: cast(s, jnp.bfloat16), LOWER, NONE),
+    "added in float16": (half, LOWER, NONE),
     "padded": (lambda s: jax.nn.softmax(jnp.pad(s[:, :3], ((0, 0), (0, 1)), constant_values=-1e9)), LAST, NONE),
     "joined": (lambda s: jax.nn.softmax(jnp.concatenate([s[:, :3], jnp.full((4, 1), -1e9)], 1)), LAST, NONE),
     "moved": (lambda s: jax.nn.softmax(causal(s).reshape(2, 2, 4).transpose(2, 0, 1), axis=0).reshape(4, 4).T, LOWER, NONE),

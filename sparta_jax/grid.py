@@ -261,7 +261,7 @@ def contract(lhs: Grid, rhs: Grid, l_contract, r_contract, l_batch=(), r_batch=(
     m, n = left.shape[len(batch) : len(batch) + len(l_free)], right.shape[len(batch) + len(r_contract) :]
     flat_l = left.reshape(*batch, math.prod(m), -1).astype(np.float32)
     flat_r = right.reshape(*batch, -1, math.prod(n)).astype(np.float32)
-    cells = (flat_l @ flat_r > 0).reshape(*batch, *m, *n)
+    cells = (flat_l @ flat_r > 0).reshape((*batch, *m, *n))
     return Grid.make(cells, [*(l_cuts[d] for d in (*l_batch, *l_free)), *(r_cuts[d] for d in r_free)])
 
 

@@ -61,7 +61,7 @@ class Normal:
 
     def y(self, y: jax.Array) -> jax.Array:
         """The equation's result, from `[*batch, *rows, n]`."""
-        return y.reshape(*self.batch, *self.rows, *self.columns).transpose(self.y_order)
+        return y.reshape((*self.batch, *self.rows, *self.columns)).transpose(self.y_order)
 
     contracted: tuple[int, ...] = ()
 

@@ -28,6 +28,7 @@ LAYOUTS = {
     "x @ W.T": Case(lambda w, x: x @ w.T, (48, 40), (6, 40)),
     "vector @ W": Case(lambda w, x: x @ w, (40, 48), (40,)),
     "W @ vector": Case(lambda w, x: w @ x, (48, 40), (40,)),
+    "vector @ vector": Case(lambda w, x: w @ x, (40,), (40,)),
     "leading axes": Case(lambda w, x: x @ w, (40, 48), (2, 3, 40)),
     "heads out": Case(lambda w, x: jnp.einsum("btd,dhe->bthe", x, w), (40, 4, 12), (2, 3, 40)),
     "heads first": Case(lambda w, x: jnp.einsum("btd,dhe->bhte", x, w), (40, 4, 12), (2, 3, 40)),

@@ -6,4 +6,5 @@ from .api import Sparsified as Sparsified
 from .api import propagate as propagate
 from .api import sparsify as sparsify
 from .errors import SpartaError as SpartaError
+from .errors import SpartaWarning as SpartaWarning
 from .tesa import TeSA as TeSA

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ..explanation import Explanation, Finding, Step, listed, phrase_of, said_of
-from ..grid import Grid
+from ..grid import Grid, combine
 from ..interpreters import (
     DENSE_IS_EXACT,
     Atom,
@@ -76,7 +76,8 @@ class Teller:
         causes = tuple(self.names.of(v) for use in step.uses for v in (*use.partners, *use.outputs))
         uses = list(dict.fromkeys(map(self._use, step.uses)))
         reason = f"its only use {uses[0]}" if len(step.uses) == 1 else listed(uses, sep="; ") or "nothing uses it"
-        return self._step(step.variable, said_of(step.elements, "not needed"), reason, causes)
+        fact = "no element is needed" if step.elements.cells.all() else said_of(step.elements, "not needed")
+        return self._step(step.variable, fact, reason, causes)
 
     def _use(self, use: Use) -> str:
         partners = " and ".join(f"{self.names.of(v)} is {self._state(v, grid)}" for v, grid in use.partners.items())
@@ -121,8 +122,9 @@ class Teller:
         nonzero, need = self.facts.value(root).nonzero, self.facts.need(root)
         if not nonzero.cells.any():
             return self._zeros(zeros_of(self.program, self.facts, {root: nonzero.map(lambda c: ~c)})[0])
-        steps, _ = why_unneeded(self.program, self.facts, {root: need.map(lambda c: ~c)})
-        return self._unneeded(steps[0])
+        idle = combine(lambda v, n: v & ~n, nonzero, need)
+        step = self._unneeded(why_unneeded(self.program, self.facts, {root: idle})[0][0])
+        return step if nonzero.cells.all() else dataclasses.replace(step, fact=f"{step.fact}, the others are zero")
 
     def _opportunity(self, loss: Loss) -> Finding:
         output = self.names.of(loss.output)

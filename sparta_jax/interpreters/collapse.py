@@ -82,7 +82,7 @@ def _idle_roots(program: Program, facts: Facts, zero: Roots) -> Roots:
             uses[v].append(equation)
     roots: Roots = {}
     for v in (*(v for e in reversed(program.equations) for v in e.outputs), *program.inputs):
-        if v not in zero and not facts.need(v).cells.all() and 0 not in v.shape and not facts.live(v).cells.any():
+        if v not in zero and _is_dead(v, facts):
             behind = frozenset().union(*(_behind(e, v, facts, zero, roots) for e in uses[v]))
             roots[v] = behind or (frozenset([v]) if _dies_of_zeros(program, facts, v) else behind)
     return roots
@@ -102,6 +102,14 @@ def _dies_of_zeros(program: Program, facts: Facts, variable: Variable) -> bool:
     idle = combine(lambda v, n: (v != ZERO) & ~n, facts.value(variable).value, facts.need(variable))
     _, partners = why_unneeded(program, facts, {variable: idle})
     return any(facts.value(p).known is None for p in partners)
+
+
+def _is_dead(variable: Variable, facts: Facts) -> bool:
+    """Whether no element of it counts, and it is no constant of the program."""
+    value, need = facts.value(variable), facts.need(variable)
+    if value.known is not None or 0 in variable.shape or need.cells.all():
+        return False
+    return not (facts.live(variable) if value.has_zeros else need).cells.any()
 
 
 def _is_zero(variable: Variable, facts: Facts) -> bool:

@@ -257,6 +257,17 @@ EXPLAINED = {
             "w: row 2 is zero <- its TeSA",
         ],
     ),
+    "an input that meets nothing": (
+        lambda w, x: jnp.sin(x) @ (w * np.zeros((3, 4), np.float32)),
+        None,
+        "x",
+        [
+            "x: no element is needed <- its only use sin:0, which is not needed there",
+            "sin:0: no element is needed <- its only use dot_general:0, where mul:0 is zero",
+            "mul:0: all elements are zero <- constant:0",
+            "constant:0: all elements are zero <- a constant of the program",
+        ],
+    ),
     "a slice": (
         lambda w, x: (x @ w)[:, :2],
         None,
@@ -407,6 +418,9 @@ def test_a_layer_that_is_not_needed_is_told_with_the_rows_that_kill_it():
     tesa = {"w": dead((4, 8), 1, 0, 1, 2, 3), "v": dead((8, 4), 0, 4, 5, 6, 7)}
     (only,) = propagated(fn, tesa, params, struct(2, 4)).warnings
     assert (only.names, only.affected) == (("dot_general:0",), ("params['w']",))
+    assert only.reason == (
+        "dot_general:0: columns 4-7 are not needed, the others are zero <- its only use add:0, which is not needed there"
+    )
 
 
 def test_python_warns_once_of_collapse():

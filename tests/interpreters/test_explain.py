@@ -4,11 +4,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interpreters import linalg_cases as linalg_cases
+from interpreters import window_cases as window_cases
+from interpreters.cases import CASES as PROGRAMS
 from jax.extend.core import Primitive
 
 from sparta_jax.grid import Grid
-from sparta_jax.interpreters import CONST, ZERO, Fact, chain_of, collapses, opportunities, propagate, trace
+from sparta_jax.interpreters import (
+    CONST,
+    ZERO,
+    Constant,
+    Fact,
+    Variable,
+    both,
+    chain_of,
+    collapses,
+    opportunities,
+    propagate,
+    trace,
+)
 from sparta_jax.interpreters.causes import use_of, zero_causes
+from sparta_jax.interpreters.propagate import results_of
 from sparta_jax.interpreters.scores import Freedom
 
 MASK = np.array([1, 0, 1, 1], np.float32)
@@ -226,3 +242,40 @@ def test_what_was_live_between_a_bias_and_dead_rows_dies_where_they_meet():
     fn = lambda x, w, b, v: jnp.tanh(x @ w + b) @ v
     masks = [live(2, 3), without((3, 4), 1, 0, 1), live(4), without((4, 2), 0, 2, 3)]
     assert collapsed(fn, *masks) == [(["dot_general"], [], [0, 1])]
+
+
+# -- the law, over every program of the rules' table
+
+
+def channel(n: int, rng) -> np.ndarray:
+    return np.arange(n) != rng.integers(max(n, 1))
+
+
+def from_causes(step, facts) -> Fact:
+    """The fact of a step's variable where nothing is known of any operand but its causes."""
+    own = lambda a: facts.value(a) if a in step.causes or isinstance(a, Constant) else Fact.live(a.shape)
+    results = results_of(step.equation, [own(a) for a in step.equation.inputs])
+    return results[step.equation.outputs.index(step.variable)]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_step_of_every_chain_holds(name, rng):
+    fn, operands = PROGRAMS[name]
+    program, _ = trace(fn, *(jax.ShapeDtypeStruct(o.shape, o.dtype) for o in operands))
+    masks = [np.broadcast_to(channel(o.shape[-1], rng), o.shape) if o.shape else live() for o in operands]
+    facts = propagate(program, [Fact.of_mask(Grid.of_elements(m)) for m in masks])
+    for variable in {v for v in (*program.outputs, *program.inputs) if isinstance(v, Variable)}:
+        chain = chain_of(program, facts, variable)
+        for step in chain.zeros:
+            if facts.value(step.variable).known is None:
+                assert not both(step.elements, facts.value(step.variable).nonzero).cells.any()
+            if step.causes:
+                assert not both(step.elements, from_causes(step, facts).nonzero).cells.any()
+        for step in chain.unneeded:
+            assert not both(step.elements, facts.need(step.variable)).cells.any()
+        for loss in chain.losses:
+            assert loss.operand in loss.equation.inputs
+            assert loss.opaque or not both(loss.elements, facts.value(loss.output).value.map(lambda c: c == ZERO)).cells.any()
+    for found in collapses(program, facts, range(len(operands))):
+        assert all(not facts.live(root).cells.any() for root in found.roots)
+    opportunities(program, facts)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...grid import Grid, combine
 from ..facts import CONST, LIVE
+from ..inner import bodies_of
 from ..jaxprs import Program, Variable, like, trace
-from ..propagate import Facts
+from ..propagate import Facts, propagate
 from .emission import Emission, Held
 from .shadow import shadows
 from .view import View
 from .worth import PRODUCTS
 
 
-def compact(program: Program, facts: Facts, params: Set[Variable], fixed: Set[Variable]) -> Program:
+def compact(program: Program, facts: Facts, params: frozenset[Variable], fixed: frozenset[Variable]) -> Program:
     """The program with every axis slice left out that is dead, or constant and folded; of the same inputs and outputs.
 
     The program itself where no product has such a slice.
@@ -32,8 +33,8 @@ def compact(program: Program, facts: Facts, params: Set[Variable], fixed: Set[Va
 def run_compact(
     program: Program,
     facts: Facts,
-    params: Set[Variable],
-    fixed: Set[Variable],
+    params: frozenset[Variable],
+    fixed: frozenset[Variable],
     inputs: Sequence[Any],
     watch: Callable[[Variable, Held], None] = lambda variable, held: None,
 ) -> list:
@@ -44,11 +45,18 @@ def run_compact(
     return emission.run([Held(View.whole(v.shape), x) for v, x in given.items()])
 
 
-def _has_slices(program: Program, facts: Facts, fixed: Set[Variable]) -> bool:
+def _has_slices(program: Program, facts: Facts, fixed: frozenset[Variable]) -> bool:
     """Whether an operand or a result of a product has a slice that is dead or constant."""
-    products = (e for e in program.equations if e.name in PRODUCTS and not fixed.issuperset(e.outputs))
-    atoms = (a for e in products for a in (*e.inputs, *e.outputs) if isinstance(a, Variable))
-    return any(not View.around(_live(facts, v, v in fixed)).is_whole for v in atoms)
+    for equation in program.equations:
+        if fixed.issuperset(equation.outputs):
+            continue
+        atoms = (a for a in (*equation.inputs, *equation.outputs) if isinstance(a, Variable))
+        if equation.name in PRODUCTS and any(not View.around(_live(facts, v, v in fixed)).is_whole for v in atoms):
+            return True
+        inner = ((b, propagate(b.program, b.inputs, b.outputs)) for b in bodies_of(equation, facts))
+        if any(_has_slices(body.program, found, body.fixed_inputs(fixed)) for body, found in inner):
+            return True
+    return False
 
 
 def _live(facts: Facts, variable: Variable, is_fixed: bool) -> Grid:

@@ -47,5 +47,42 @@ def jvp_program(equation: Equation) -> Program:
     return trace(moved, structs, [structs[i] for i in inexact])[0]
 
 
+def with_pullback(primal: Callable, pull: Callable, equation: Equation, values: Sequence) -> list:
+    """`primal(*values)` with the cotangents `pull(program, *values, *cotangents)`.
+
+    Args:
+      primal: a function like the `custom_vjp_call` of `equation`, at shapes of its own.
+      pull: runs the program `vjp_program(equation)` at these shapes.
+    """
+    call = jax.custom_vjp(lambda *xs: tuple(primal(*xs)))
+
+    def backward(xs, cotangents):
+        given = [c for c, v in zip(cotangents, equation.outputs, strict=True) if _is_inexact(v.aval)]
+        found = iter(pull(vjp_program(equation), *xs, *given))
+        return tuple(next(found) if _is_inexact(a.aval) else None for a in equation.inputs)
+
+    call.defvjp(lambda *xs: (call(*xs), xs), backward)
+    return list(call(*values))
+
+
+def vjp_program(equation: Equation) -> Program:
+    """`(*operands, *cotangents) -> cotangents` of a call, of what has tangents."""
+    structs = [jax.ShapeDtypeStruct(a.shape, a.aval.dtype) for a in equation.inputs]
+    inexact = [i for i, a in enumerate(equation.inputs) if _is_inexact(a.aval)]
+
+    def pulled(operands, cotangents):
+        def call(*moving):
+            given = dict(zip(inexact, moving, strict=True))
+            return apply(equation, [given.get(i, x) for i, x in enumerate(operands)])
+
+        _, pull = jax.vjp(call, *(operands[i] for i in inexact))
+        given = iter(cotangents)
+        zero = lambda v: np.zeros(v.shape, jax.dtypes.float0)
+        return pull([next(given) if _is_inexact(v.aval) else zero(v) for v in equation.outputs])
+
+    outs = [jax.ShapeDtypeStruct(v.shape, v.aval.dtype) for v in equation.outputs if _is_inexact(v.aval)]
+    return trace(pulled, structs, outs)[0]
+
+
 def _is_inexact(aval) -> bool:
     return jax.dtypes.issubdtype(aval.dtype, np.inexact)

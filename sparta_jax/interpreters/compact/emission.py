@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -74,7 +74,7 @@ class Emission:
         self,
         program: Program,
         facts: Facts,
-        fixed: Set[Variable] = frozenset(),
+        fixed: frozenset[Variable] = frozenset(),
         shadows: Mapping[Variable, jax.Array] | None = None,
         watch: Callable[[Variable, Held], None] = lambda variable, held: None,
     ):
@@ -129,6 +129,11 @@ class Emission:
         """Whether an atom depends on data, and its constants are known apart from it."""
         return isinstance(atom, Variable) and atom in self.shadows and atom not in self.fixed
 
+    def shadow(self, atom: Atom) -> jax.Array:
+        """The constants of an atom that `folds`."""
+        assert isinstance(atom, Variable)
+        return self.shadows[atom]
+
     def is_fixed(self, atom: Atom) -> bool:
         return isinstance(atom, Constant) or atom in self.fixed
 
@@ -164,7 +169,7 @@ class Emission:
     def _convert(self, variable: Variable, view: View) -> Any:
         held = self._held[variable]
         if held is None:
-            x, have = jnp.zeros(view.sizes, variable.aval.dtype), View.of(view.shape, [()] * len(view.shape))
+            x, have = jnp.zeros(view.sizes, variable.aval.dtype), View.empty(view.shape)
         else:
             x, have = held.whole, held.view
             if not moves(have, view):

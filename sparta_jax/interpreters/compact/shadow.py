@@ -7,7 +7,7 @@ an activation `[batch, seq, d]`. A shadow is zero where the variable is zero or 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,7 +22,9 @@ from .small import evaluate_small
 LARGEST = 1 << 22  # elements of a shadow; a constant that needs more is computed with the data
 
 
-def shadows(program: Program, facts: Facts, fixed: Set[Variable], given: Mapping[Variable, Any]) -> dict[Variable, jax.Array]:
+def shadows(
+    program: Program, facts: Facts, fixed: frozenset[Variable], given: Mapping[Variable, Any]
+) -> dict[Variable, jax.Array]:
     """The shadows of the variables that have constant elements and depend on data, and of what these derive from.
 
     Args:
@@ -47,7 +49,7 @@ def has_constants(fact: Fact) -> bool:
     return bool((fact.value.cells == CONST).any())
 
 
-def _wanted(program: Program, facts: Facts, fixed: Set[Variable]) -> set[Variable]:
+def _wanted(program: Program, facts: Facts, fixed: frozenset[Variable]) -> set[Variable]:
     results = (v for e in program.equations if not e.effects for v in e.outputs if v not in fixed)
     wanted = {v for v in results if _is_plain(v) and has_constants(facts.value(v))}
     for equation in reversed(program.equations):

@@ -128,10 +128,10 @@ def cumulative_small(equation: Equation, x: jax.Array) -> list[jax.Array]:
 @small("concatenate")
 def concatenate_small(equation: Equation, *xs: jax.Array) -> list[jax.Array]:
     axis = equation.params["dimension"]
-    xs = [expanded(x, a.shape, [axis]) for x, a in zip(xs, equation.inputs, strict=True)]
-    other = np.broadcast_shapes(*([1 if d == axis else n for d, n in enumerate(x.shape)] for x in xs))
+    wide = [expanded(x, a.shape, [axis]) for x, a in zip(xs, equation.inputs, strict=True)]
+    other = np.broadcast_shapes(*([1 if d == axis else n for d, n in enumerate(x.shape)] for x in wide))
     sized = lambda x: [x.shape[axis] if d == axis else n for d, n in enumerate(other)]
-    return apply(equation, [jnp.broadcast_to(x, sized(x)) for x in xs])
+    return apply(equation, [jnp.broadcast_to(x, sized(x)) for x in wide])
 
 
 @small("slice")

@@ -36,6 +36,10 @@ class View:
         return cls(tuple(shape), (None,) * len(shape))
 
     @classmethod
+    def empty(cls, shape: Sequence[int]) -> View:
+        return cls.of(shape, [np.zeros(0, np.int64)] * len(shape))
+
+    @classmethod
     def around(cls, keep: Grid) -> View:
         """The smallest view that holds every True element of a grid."""
         axes = range(keep.ndim)
@@ -53,6 +57,11 @@ class View:
     @property
     def is_empty(self) -> bool:
         return 0 in self.sizes
+
+    @property
+    def nonempty(self) -> View:
+        """A view that holds something: an array without elements is nobody's operand."""
+        return View.of(self.shape, [np.zeros(1, np.int64) if k is not None and not len(k) else k for k in self.kept])
 
     @functools.cached_property
     def key(self) -> tuple:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Set
+from collections.abc import Sequence
 
 from ..facts import Fact
+from ..inner import bodies_of
 from ..jaxprs import Atom, Equation, Program, Variable
-from ..propagate import Facts
+from ..propagate import Facts, propagate
 
 FLOP = 1 / 1e11  # seconds, of one CPU core; only ratios matter
 STREAMED = 1 / 4e10  # a byte that an elementwise operation, which XLA fuses with others, writes
@@ -18,12 +19,12 @@ MOVES = frozenset({"slice", "concatenate", "gather", "pad", "scatter", "select_n
 PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
 
 
-def pays(before: tuple[Program, Facts], after: tuple[Program, Facts], free: tuple[Set[Variable], Set[Variable]]) -> bool:
+def pays(before: tuple[Program, Facts], after: tuple[Program, Facts], free: Sequence[frozenset[Variable]]) -> bool:
     """Whether the program `after` compaction is less work; the variables in `free` are computed beforehand."""
     return work(*after, free[1]) < MARGIN * work(*before, free[0])
 
 
-def work(program: Program, facts: Facts, free: Set[Variable]) -> float:
+def work(program: Program, facts: Facts, free: frozenset[Variable]) -> float:
     """Modelled seconds of a program, without what computes the variables `free`."""
     return sum(_seconds(e, facts) for e in program.equations if not free.issuperset(e.outputs) and _is_needed(e, facts))
 
@@ -33,6 +34,8 @@ def _is_needed(equation: Equation, facts: Facts) -> bool:
 
 
 def _seconds(equation: Equation, facts: Facts) -> float:
+    if bodies := bodies_of(equation, facts):
+        return sum(b.times * work(b.program, propagate(b.program, b.inputs, b.outputs), frozenset()) for b in bodies)
     written = sum(_bytes(v) for v in equation.outputs)
     if equation.name in PRODUCTS:
         return _flops(equation, facts) * FLOP + written * STREAMED

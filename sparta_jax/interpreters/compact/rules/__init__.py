@@ -1,5 +1,6 @@
 """The compaction rules, by family; importing them fills the table."""
 
+from . import bodies as bodies
 from . import calls as calls
 from . import contraction as contraction
 from . import convolution as convolution

@@ -1,4 +1,4 @@
-"""Compaction through calls that keep their own meaning: rematerialisation and custom derivatives.
+"""Compaction through calls that keep their own meaning: custom derivatives.
 
 A call becomes `narrow(call(widen(operands)))`: what its operands' views leave out is zero or not needed. Its body is compacted
 for these views, and so is the program of its derivative, which stays the user's own.
@@ -13,22 +13,12 @@ import numpy as np
 
 from ....grid import Grid
 from ...facts import Fact, both
-from ...jaxprs import Equation, Program, apply, body
+from ...jaxprs import Atom, Equation, Program, apply, body
 from ...propagate import propagate
 from ...registry import backward_rules
-from ..derivative import with_derivative
+from ..derivative import with_derivative, with_pullback
 from ..emission import Emission, Held, compacts
 from ..view import View
-
-
-@compacts("checkpoint", "remat2", "remat")
-def remat_compact(emission: Emission, equation: Equation) -> list[Held]:
-    views, wanted = call_views(emission, equation)
-    values = [emission.want(a, v) for a, v in zip(equation.inputs, views, strict=True)]
-    run = inner(body(equation), views, wanted)
-    p = equation.params
-    outs = jax.checkpoint(run, prevent_cse=p["prevent_cse"], policy=p["policy"])(*values)
-    return [Held(v, y) for v, y in zip(wanted, outs, strict=True)]
 
 
 @compacts("custom_jvp_call")
@@ -38,7 +28,6 @@ def custom_jvp_call_compact(emission: Emission, equation: Equation) -> list[Held
     values = [emission.want(a, v) for a, v in zip(equation.inputs, views, strict=True)]
     if all(v.is_whole for v in (*views, *wanted)):
         return [Held(v, y) for v, y in zip(wanted, apply(equation, values), strict=True)]
-    moving = lambda atoms, own: [v for a, v in zip(atoms, own, strict=True) if jax.dtypes.issubdtype(a.aval.dtype, np.inexact)]
 
     def derivative(program: Program, *operands):
         ins, outs = [*views, *moving(equation.inputs, views)], [*wanted, *moving(equation.outputs, wanted)]
@@ -48,13 +37,33 @@ def custom_jvp_call_compact(emission: Emission, equation: Equation) -> list[Held
     return [Held(v, y) for v, y in zip(wanted, outs, strict=True)]
 
 
+@compacts("custom_vjp_call")
+def custom_vjp_call_compact(emission: Emission, equation: Equation) -> list[Held]:
+    """As of `custom_jvp_call`; the forward pass is run again by the backward one, where the compiler finds it twice."""
+    views, wanted = call_views(emission, equation)
+    values = [emission.want(a, v) for a, v in zip(equation.inputs, views, strict=True)]
+    if all(v.is_whole for v in (*views, *wanted)):
+        return [Held(v, y) for v, y in zip(wanted, apply(equation, values), strict=True)]
+
+    def pull(program: Program, *operands):
+        return inner(program, [*views, *moving(equation.outputs, wanted)], moving(equation.inputs, views))(*operands)
+
+    outs = with_pullback(inner(body(equation), views, wanted), pull, equation, values)
+    return [Held(v, y) for v, y in zip(wanted, outs, strict=True)]
+
+
+def moving(atoms: Sequence[Atom], items: Sequence) -> list:
+    """The items of the atoms that have tangents."""
+    return [x for a, x in zip(atoms, items, strict=True) if jax.dtypes.issubdtype(a.aval.dtype, np.inexact)]
+
+
 def call_views(emission: Emission, equation: Equation) -> tuple[list[View], list[View]]:
     """The views of a call's operands, outside which they are zero or not needed for its results', and these."""
-    wanted = [_nonempty(emission.ideal(v)) for v in equation.outputs]
+    wanted = [emission.ideal(v).nonempty for v in equation.outputs]
     facts = [emission.facts.value(a) for a in equation.inputs]
     needs = backward_rules[equation.name]([holding(v) for v in wanted], *facts, **equation.params)
     used = [both(f.nonzero, need) for f, need in zip(facts, needs, strict=True)]
-    return [_nonempty(View.around(u)) for u in used], wanted
+    return [View.around(u).nonempty for u in used], wanted
 
 
 def inner(program: Program, inputs: Sequence[View], outputs: Sequence[View]) -> Callable[..., list]:
@@ -76,8 +85,3 @@ def holding(view: View) -> Grid:
             line = Grid.of_elements(view.inside(axis)).broadcast(view.shape, [axis])
             out = both(out, line)
     return out
-
-
-def _nonempty(view: View) -> View:
-    """A view that holds something: an array without elements is nobody's operand."""
-    return View.of(view.shape, [np.zeros(1, np.int64) if k is not None and not len(k) else k for k in view.kept])

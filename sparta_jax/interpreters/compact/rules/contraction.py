@@ -44,7 +44,7 @@ def _offset(emission: Emission, equation: Equation, side: int, have: View, aroun
     if len(axes) == 1:  # only the slices that are left out
         out = np.setdiff1d(around[side].indices(axes[0]), have.indices(axes[0]), assume_unique=True)
         around = [v.along(c[0], out) for v, c in zip(around, contract, strict=True)]
-    shadow = reduced(emission.shadows[equation.inputs[side]], around[side])
+    shadow = reduced(emission.shadow(equation.inputs[side]), around[side])
     if len(axes) > 1:
         others = [d for d in range(shadow.ndim) if d not in axes]
         shadow = jnp.where(inside(have.whole_along(others), around[side]), jnp.zeros((), shadow.dtype), shadow)

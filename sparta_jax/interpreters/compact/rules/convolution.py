@@ -48,7 +48,7 @@ def _image(emission: Emission, equation: Equation, view: View) -> jax.Array:
     """The shadow of the operand in a view, whole but for the batch."""
     x = equation.inputs[0]
     batch = equation.params["dimension_numbers"].lhs_spec[0]
-    shadow = reduced(emission.shadows[x], view)
+    shadow = reduced(emission.shadow(x), view)
     return expanded(shadow, view.sizes, [d for d in range(shadow.ndim) if d != batch])
 
 

@@ -27,7 +27,7 @@ def broadcast_in_dim_compact(emission: Emission, equation: Equation) -> list[Hel
     """The operand's own axes in the result's view; new axes at their compact size."""
     if len(equation.inputs) > 1 or equation.params.get("sharding") is not None:
         return whole(emission, equation)
-    (x,), at = equation.inputs, equation.params["broadcast_dimensions"]
+    x, at = equation.inputs[0], equation.params["broadcast_dimensions"]
     view = emission.ideal(equation.outputs[0])
     kept = [view.kept[d] if n == view.shape[d] else None for n, d in zip(x.shape, at, strict=True)]
     value = emission.want(x, View.of(x.shape, kept))
@@ -37,7 +37,7 @@ def broadcast_in_dim_compact(emission: Emission, equation: Equation) -> list[Hel
 @compacts("reshape", "squeeze", "expand_dims")
 def reshape_compact(emission: Emission, equation: Equation) -> list[Held]:
     """Heads that are dead are dropped from `[d]` and from `[heads, d / heads]` alike."""
-    (x,), (result,) = equation.inputs[:1], equation.outputs
+    x, (result,) = equation.inputs[0], equation.outputs
     if len(equation.inputs) > 1 or equation.params.get("sharding") is not None:
         return whole(emission, equation)
     view = emission.ideal(result)
@@ -55,7 +55,7 @@ def reshape_compact(emission: Emission, equation: Equation) -> list[Held]:
 
 def _group(olds: tuple[int, ...], news: tuple[int, ...], kept: Sequence[Kept]) -> tuple[list[Kept], list[Kept]]:
     """The index sets of axes that are reshaped into others, given those wanted of the latter; and those that come out."""
-    nothing = [None] * len(olds), [None] * len(news)
+    nothing: tuple[list[Kept], list[Kept]] = [None] * len(olds), [None] * len(news)
     if all(k is None for k in kept):
         return nothing
     flat = _flatten(news, kept)
@@ -136,7 +136,8 @@ def split_compact(emission: Emission, equation: Equation) -> list[Held]:
 
 
 def _all_of(sets: Sequence[Kept]) -> Kept:
-    return None if any(k is None for k in sets) else np.unique(np.concatenate(sets))
+    given = [k for k in sets if k is not None]
+    return np.unique(np.concatenate(given)) if len(given) == len(sets) else None
 
 
 @compacts("pad")
@@ -176,7 +177,7 @@ def unstack_compact(emission: Emission, equation: Equation) -> list[Held]:
     others = [_all_of([ideals[i].kept[d] for i in live]) for d in range(len(x.shape) - 1)]
     view = View.of(equation.outputs[0].shape, others)
     value = jnp.asarray(emission.want(x, View.of(x.shape, [*others[:axis], np.asarray(live), *others[axis:]])))
-    empty = View.of(view.shape, [()] * len(view.shape))
+    empty = View.empty(view.shape)
     slices = {i: lax.index_in_dim(value, place, axis, keepdims=False) for place, i in enumerate(live)}
     zeros = lambda: jnp.zeros(empty.sizes, value.dtype)
     return [Held(view, slices[i]) if i in slices else Held(empty, zeros()) for i in range(len(ideals))]

@@ -32,7 +32,7 @@ def _offset(emission: Emission, equation: Equation, held: View, base: View) -> j
     (x,), axes = equation.inputs, equation.params["axes"]
     if held.key == base.key:
         return None
-    shadow = reduced(emission.shadows[x], base)
+    shadow = reduced(emission.shadow(x), base)
     others = [d for d in range(shadow.ndim) if d not in axes]
     shadow = jnp.where(inside(held.whole_along(others), base), jnp.zeros((), shadow.dtype), shadow)
     return apply(equation, [expanded(shadow, base.sizes, axes)])[0]

@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from interpreters.precision import LETTERS, PRECISION, Case, letters, names
+from interpreters.precision import LETTERS, Case, letters, names
+from interpreters.precision_table import PRECISION
 
 from sparta_jax.interpreters.facts import ZERO
 from sparta_jax.interpreters.jaxprs import trace

@@ -192,6 +192,7 @@ for _name in ("add", "subtract", "multiply", "min", "max", "set"):
     add(f"scatter rows, {_name}", lambda x, i, u, f=_name: getattr(x.at[i], f)(u), X, ROWS, (3, 6))
     add(f"scatter known columns, {_name}", lambda x, u, f=_name: getattr(x.at[:, np.array([4, 1])], f)(u), X, (4, 2))
 add("scatter elements", lambda x, i, j, u: x.at[i, j].add(u), X, ROWS, ROWS, (3,))
+add("scatter, a function applied", lambda x: x.at[np.array([1, 2])].apply(jnp.exp), X)
 add("scatter outside", lambda x, u: x.at[np.array([1, 7])].set(u), X, (2, 6))
 add("scatter, clipped", lambda x, u: x.at[np.array([1, 7])].set(u, mode="clip"), X, (2, 6))
 add("scatter windows", jax.vmap(lambda x, u, i: lax.dynamic_update_slice(x, u, (i,))), X, (4, 2), ints(4, low=0, high=6))

@@ -106,12 +106,15 @@ def gather_backward(out: Need, x: Fact, indices: Fact, *, dimension_numbers, sli
 
 
 @forward(p.scatter_p)
-def scatter_forward(x: Fact, indices: Fact, updates: Fact, *, dimension_numbers, mode, **_) -> Fact:
-    """The update where a window lies, the operand elsewhere, either where a window may lie."""
+def scatter_forward(x: Fact, indices: Fact, updates: Fact, *, dimension_numbers, mode, update_jaxpr=None, **_) -> Fact:
+    """The update where a window lies, the operand elsewhere, either where a window may lie; anything where a function is
+    applied there (`x.at[i].apply(fn)`)."""
     if 0 in x.shape or 0 in updates.shape:
         return Fact.live(x.shape)
     windows = Windows.of_scatter(x.shape, indices, updates.shape, dimension_numbers, mode)
     written, moving, covered = _written(windows, updates)
+    if update_jaxpr is not None:
+        return Fact(combine(lambda value, c: np.where(c, LIVE, value), x.value, covered))
     if windows.rows is None:
         return Fact(combine(_meet, x.value, written, moving))
     return Fact(combine(lambda value, new, c: np.where(c, new, value), x.value, written, covered))
@@ -146,10 +149,12 @@ def scatter_mul_forward(x: Fact, indices: Fact, updates: Fact, *, dimension_numb
 
 
 @backward(p.scatter_p)
-def scatter_backward(out: Need, x: Fact, indices: Fact, updates: Fact, *, dimension_numbers, mode, **_) -> list[Need]:
+def scatter_backward(
+    out: Need, x: Fact, indices: Fact, updates: Fact, *, dimension_numbers, mode, update_jaxpr=None, **_
+) -> list[Need]:
     """As of `scatter-add`, but what is surely overwritten is not needed."""
     needs = scatter_add_backward(out, x, indices, updates, dimension_numbers=dimension_numbers, mode=mode)
-    if 0 in x.shape or 0 in updates.shape:
+    if 0 in x.shape or 0 in updates.shape or update_jaxpr is not None:
         return needs
     windows = Windows.of_scatter(x.shape, indices, updates.shape, dimension_numbers, mode)
     if windows.rows is not None:

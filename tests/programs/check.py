@@ -15,7 +15,8 @@ import numpy as np
 
 import sparta_jax as sj
 from sparta_jax import products
-from sparta_jax.api.analysis import Analysis
+from sparta_jax.api import analysis as api_analysis
+from sparta_jax.api.analysis import Analysis, Followed
 from sparta_jax.formats.bsr import BSR
 from sparta_jax.interpreters.facts import LIVE, ZERO
 from sparta_jax.interpreters.jaxprs import bind, evaluate
@@ -45,19 +46,22 @@ class Invalid(Exception):  # noqa: N818
 class Trial:
     """A program with values for its params and its data."""
 
-    def __init__(self, program: Program, seed: int, dtype: str = "float32", on_host: bool = False):
+    def __init__(
+        self, program: Program, seed: int, dtype: str = "float32", on_host: bool = False, unroll: bool | None = None
+    ) -> None:
+        """Draws the values by `seed`; `on_host` computes in numpy, `unroll` is what is done with loops."""
         self.program, self.dtype, self.tolerance = program, dtype, TOLERANCE[dtype]
-        self.on_host = on_host
+        self.on_host, self.unroll = on_host, unroll
         rng = np.random.default_rng(seed)
         draw = lambda items: [a.draw(rng, dtype) if on_host else jnp.asarray(a.draw(rng, dtype)) for a in items]
         self.params, self.data, self.other_data = draw(program.params), draw(program.data), draw(program.data)
         self.fn = program.fn()
-        self.fast = sj.sparsify(self.fn, [None if p.mask is None else sj.TeSA(p.mask) for p in program.params])
+        self.fast = sj.sparsify(self.fn, [None if p.mask is None else sj.TeSA(p.mask) for p in program.params], unroll=unroll)
         self.rng = rng
 
     def analysis(self, params: Any, inline_remat: bool = False, data: Sequence | None = None) -> Analysis:
         call = self.fast._signature.split((params, self.data if data is None else data), {})
-        return Analysis.of(call, self.fast._chooser, inline_remat=inline_remat)
+        return Analysis.of(call, self.fast._chooser, inline_remat=inline_remat, unroll=self.unroll)
 
     def masked(self, params: Sequence[jax.Array]) -> list[jax.Array]:
         masks = (p.mask for p in self.program.params)
@@ -66,20 +70,22 @@ class Trial:
 
     # -- what is compared
 
-    def derived(self, run: Callable) -> list[list]:
-        """The outputs of `run(params, float data)`, and its derivative (tangents where there is no reverse mode)."""
+    def evaluated(self, run: Callable, derivatives: bool = True) -> list[list]:
+        """The outputs of `run(params, float data)`, and perhaps its derivative (tangents where there is no reverse mode)."""
         floats = self._floats()
         rng = np.random.default_rng(7)
         draw = lambda like: jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), like)
 
-        def derivative(params, floats):
+        def both(params, floats):
+            if not derivatives:
+                return (run(params, floats),)
             if not self.program.reverse:
                 return jax.jvp(run, (params, floats), (draw(params), draw(floats)))
             outs, pull = jax.vjp(run, params, floats)
             return outs, pull(draw(outs))
 
-        pair = host.run(derivative, self.params, floats) if self.on_host else derivative(self.params, floats)
-        return [jax.tree.leaves(part) for part in pair]
+        parts = host.run(both, self.params, floats) if self.on_host else both(self.params, floats)
+        return [jax.tree.leaves(part) for part in parts]
 
     def _floats(self) -> list:
         return [x for x, d in zip(self.data, self.program.data, strict=True) if d.high is None]
@@ -88,8 +94,16 @@ class Trial:
         rest = iter(floats)
         return [next(rest) if d.high is None else x for x, d in zip(self.data, self.program.data, strict=True)]
 
-    def reference(self) -> list[list]:
-        want = self.derived(lambda p, floats: self.fn(self.masked(p), self.with_data(floats)))
+    def reference(self, derivatives: bool = True) -> list[list]:
+        """Of the masked program.
+
+        Raises:
+          Invalid: if it raises, or is not finite.
+        """
+        try:
+            want = self.evaluated(lambda p, floats: self.fn(self.masked(p), self.with_data(floats)), derivatives)
+        except Exception as error:
+            raise Invalid(f"{type(error).__name__}: {str(error)[:300]}") from None
         if not all(np.isfinite(a).all() for part in want for a in part):
             raise Invalid("not finite")
         return want
@@ -102,29 +116,23 @@ class Trial:
         Args:
           packed: whether packed params are tried too.
           facts: whether the facts themselves are tried.
-          derivatives: whether the facts are tried against derivatives.
+          derivatives: whether derivatives are compared.
 
         Raises:
           Invalid: if the masked program raises, or is not finite.
         """
-        want = self._guarded_reference()
+        want = self.reference(derivatives)
         try:
             analysis = self.analysis(self.params)
-            fast = self.derived(lambda p, floats: analysis.run([*p, *self.with_data(floats)]))
+            fast = self.evaluated(lambda p, floats: analysis.run([*p, *self.with_data(floats)]), derivatives)
             failure = self._compare("sparsified", fast, want)
             if facts and failure is None:
-                failure = self._killed(analysis, want, derivatives) or self._constants(analysis)
+                failure = self._facts(analysis, want, derivatives)
             if packed and failure is None:
                 failure = self._packed(want)
             return failure
         except Exception as error:
             return Failure("raises", f"{type(error).__name__}: {str(error)[:300]}")
-
-    def _guarded_reference(self) -> list[list]:
-        try:
-            return self.reference()
-        except Exception as error:
-            raise Invalid(f"{type(error).__name__}: {str(error)[:300]}") from None
 
     def _compare(self, what: str, got: Sequence[Sequence], want: Sequence[Sequence]) -> Failure | None:
         for part, a, b in zip(("values", "derivatives"), got, want, strict=False):
@@ -132,9 +140,17 @@ class Trial:
                 return Failure(f"{what} {part}", error)
         return None
 
-    def _killed(self, analysis: Analysis, want: list[list], derivatives: bool) -> Failure | None:
+    def _facts(self, analysis: Analysis, want: list[list], derivatives: bool) -> Failure | None:
+        """Of the user's program, and of the compacted one."""
+        followed = [analysis.source]
+        if analysis.is_compacted:
+            followed.append(Followed(analysis.rewritten.program, analysis.facts, analysis.origins))
+        failures = (self._killed(f, want, derivatives) or self._constants(f) for f in followed)
+        return next((f for f in failures if f is not None), None)
+
+    def _killed(self, followed: Followed, want: list[list], derivatives: bool) -> Failure | None:
         """What is called zero becomes zero, what nobody needs becomes anything: nothing may move."""
-        facts, program = analysis.facts, analysis.rewritten.program
+        facts, program = followed.facts, followed.program
         garbage = np.random.default_rng(3)
         changes = {}
         for v in facts.values:
@@ -157,12 +173,12 @@ class Trial:
             return evaluate(program, [change(v, a) for v, a in zip(program.inputs, values, strict=True)], step)
 
         if derivatives:
-            return self._compare("facts:", self.derived(run), want)
+            return self._compare("facts:", self.evaluated(run), want)
         return self._compare("facts:", [run(self.params, self._floats())], want[:1])
 
-    def _constants(self, analysis: Analysis) -> Failure | None:
+    def _constants(self, followed: Followed) -> Failure | None:
         """What is called constant does not change with the data."""
-        facts, program = analysis.facts, analysis.rewritten.program
+        facts, program = followed.facts, followed.program
         if all(facts.value(v).value.cells.min(initial=LIVE) == LIVE for e in program.equations for v in e.outputs):
             return None
         seen: list[dict] = [{}, {}]
@@ -214,6 +230,11 @@ def _prologue_on_host() -> Iterator[None]:
     on_host = lambda fn, **options: partial(host.run, fn) if fn.__name__ == "prologue" else jit(fn, **options)
     with mock.patch.object(jax, "jit", on_host):
         yield
+
+
+def always_compacting() -> Any:
+    """Dead slices are left out whether that pays or not: of tiny programs it never does."""
+    return mock.patch.object(api_analysis, "pays", return_value=True)
 
 
 @contextlib.contextmanager

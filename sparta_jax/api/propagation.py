@@ -86,8 +86,9 @@ class VariableFact:
 
     @property
     def is_plain(self) -> bool:
-        """Whether all its elements are live, and depend on the data."""
-        return bool((self.value.value.cells == LIVE).all() and self.need.cells.all())
+        """Whether all its elements are live and depend on the data, or all on params alone: nothing is known of it."""
+        cells = self.value.value.cells
+        return bool(self.need.cells.all() and ((cells == LIVE).all() or self.sources and (cells == CONST).all()))
 
     def __str__(self) -> str:
         shares = [(self.zero, "zero"), (self.const, "const"), (self.unneeded, "unneeded")]

@@ -10,7 +10,7 @@ import numpy as np
 from ..grid import Grid, combine
 from .causes import reach, results_with, zero_causes
 from .facts import LIVE, ZERO, Fact, both, either
-from .jaxprs import Atom, Equation, Program, Variable
+from .jaxprs import Atom, Constant, Equation, Program, Variable
 from .propagate import Facts
 from .registry import forward_rules
 from .rules.opaque import DENSE_IS_EXACT
@@ -57,8 +57,7 @@ def losses_of(program: Program, facts: Facts, variable: Variable) -> tuple[Loss,
         if is_opaque(equation, facts):
             opaque.append(_opaque_loss(equation, hopeful))
             continue
-        for v, fact in zip(equation.outputs, results_with(equation, inputs, hopeful), strict=True):
-            fact = dataclasses.replace(fact, value=combine(np.minimum, fact.value, facts.value(v).value))
+        for v, fact in zip(equation.outputs, _hoped(equation, inputs, facts, hopeful), strict=True):
             lost[v] = [loss for loss in losses_at(equation, v, fact, hopeful) if loss.is_const]
             gone = [loss.elements for loss in lost[v]]
             hopeful.values[v] = Fact(combine(_zero_where_any, fact.value, *gone)) if gone else fact
@@ -68,6 +67,15 @@ def losses_of(program: Program, facts: Facts, variable: Variable) -> tuple[Loss,
     live = both(would, facts.need(variable))
     found = _followed_back(before, hopeful, lost, variable, live) if live.cells.any() else []
     return (*_met_live(before, facts, variable), *found, *reversed(opaque))
+
+
+def _hoped(equation: Equation, inputs: list[Fact], facts: Facts, hopeful: Facts) -> list[Fact]:
+    """The facts of the results for the hopeful ones of the operands: their own where no operand's differs."""
+    own = [facts.value(v) for v in equation.outputs]
+    if all(isinstance(a, Constant) or f is facts.values[a] for a, f in zip(equation.inputs, inputs, strict=True)):
+        return own
+    better = results_with(equation, inputs, hopeful)
+    return [dataclasses.replace(b, value=combine(np.minimum, b.value, o.value)) for b, o in zip(better, own, strict=True)]
 
 
 def _met_live(before: list[Equation], facts: Facts, variable: Variable) -> list[Loss]:

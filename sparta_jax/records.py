@@ -78,6 +78,28 @@ class Stayed:
 
 
 @dataclasses.dataclass(frozen=True)
+class Compaction:
+    """What compaction found to leave out.
+
+    Attributes:
+      taken: whether it was left out: not where moving the rest costs more than it saves.
+      flops, whole_flops: of all products of the program, compacted and whole.
+      narrowed: `(key path, shape, shape of what is live)` of the params of which whole slices are dead.
+    """
+
+    taken: bool
+    flops: float
+    whole_flops: float
+    narrowed: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+    def lines(self) -> list[list[str]]:
+        verb = "compacted" if self.taken else "not compacted, as moving what is left costs more than it saves"
+        head = [f"{verb}: {self.flops / 1e9:.3g} GFLOP of {self.whole_flops / 1e9:.3g} in all products"]
+        sized = lambda sizes: "x".join(map(str, sizes))
+        return [head, *([f"live slices: {name}", f"{sized(now)} of {sized(shape)}"] for name, shape, now in self.narrowed)]
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """What `sparsify` does with a function at one call shape.
 
@@ -88,6 +110,7 @@ class Report:
       without_rule: primitives at which facts were lost, for want of a rule.
       loops: loops over sparse stacked weights, and whether they were written out.
       weightless: softmaxes in which masked scores count as weight 0.
+      compaction: dead slices, and what became of them; None where there are none.
     """
 
     platform: str
@@ -96,6 +119,7 @@ class Report:
     without_rule: tuple[Stayed, ...]
     loops: tuple[Stayed, ...] = ()
     weightless: tuple[Stayed, ...] = ()
+    compaction: Compaction | None = None
 
     @property
     def totals(self) -> dict[str, float]:
@@ -123,13 +147,13 @@ class Report:
         return "\n".join([self._headline(), *_table(columns, rows), *(f"  {line}" for line in self._left())])
 
     def _left(self) -> list[str]:
-        """What stayed dense and why, and where facts were lost; alike lines once."""
-        lines = [f"dense: {s.name}: {_reasons(s)}" for s in self.sites if s.stayed_dense]
-        lines += [f"dense: {d.name}: {d.reason} ({d.line})" for d in self.dense]
-        lines += [f"loop: {d.name}: {d.reason} ({d.line})" for d in self.loops]
-        lines += [f"no rule: {d.name}: {d.reason} ({d.line})" for d in self.without_rule]
-        lines += [f"softmax: {d.name}: {d.reason} ({d.line})" for d in self.weightless]
-        return [" ".join(cells) for cells in _grouped([[line] for line in lines])]
+        """What was compacted, what stayed dense and why, and where facts were lost; alike lines once."""
+        lines = self.compaction.lines() if self.compaction is not None else []
+        lines += [[f"dense: {s.name}: {_reasons(s)}"] for s in self.sites if s.stayed_dense]
+        kinds = {"dense": self.dense, "loop": self.loops, "no rule": self.without_rule, "softmax": self.weightless}
+        for kind, stayed in kinds.items():
+            lines += [[f"{kind}: {d.name}: {d.reason} ({d.line})"] for d in stayed]
+        return [" ".join(cells) for cells in _grouped(lines)]
 
     def _headline(self) -> str:
         t = self.totals

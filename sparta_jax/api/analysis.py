@@ -28,7 +28,9 @@ from ..interpreters import (
     compact,
     entries_of,
     evaluate,
+    live_sizes,
     pays,
+    product_flops,
     propagate,
     rewrite,
     run_compact,
@@ -39,6 +41,7 @@ from ..interpreters import (
 from ..packed import Packed
 from ..problem import DENSE, Device, Layout, SpMM
 from ..progress import announced
+from ..records import Compaction
 from ..specialize import Chooser, is_empty
 from ..tesa import TeSA
 from ..verify import Stage
@@ -73,23 +76,27 @@ class Analysis:
     Attributes:
       call: its arguments.
       out_tree: the tree of its output.
-      source: the user's own program, followed.
+      original: the user's own program.
+      source: the same with its loops over sparse stacked weights written out where that serves, followed.
       facts: of every variable of the rewritten program.
       origins: what of it depends on the params alone.
       rewritten: the program, compacted where that pays, with its sites.
       unmatched: products with a sparse weight that stay dense.
       loops: what became of its loops over sparse stacked weights.
+      compaction: the dead slices that were found.
       chooser: who chooses the kernels.
     """
 
     call: Call
     out_tree: Any
+    original: Program
     source: Followed
     facts: Facts
     origins: Origins
     rewritten: Rewritten
     unmatched: tuple[Unmatched, ...]
     loops: tuple[Loop, ...]
+    compaction: Compaction | None
     chooser: Chooser
 
     @classmethod
@@ -110,15 +117,29 @@ class Analysis:
           compacting: whether dead slices are left out; None: where that pays, or as the packed params were made.
           unroll: whether loops over sparse stacked weights are written out; None: where that does not get too long.
         """
-        program, out_tree = trace(call.fn, *call.leaves, inline_remat=inline_remat)
-        params = {program.inputs[i] for i in call.params}
-        program, loops = unrolled(program, _facts(program, call), params, unroll, inline_remat)
+        original, out_tree = trace(call.fn, *call.leaves, inline_remat=inline_remat)
+        params = {original.inputs[i] for i in call.params}
+        program, loops = unrolled(original, _facts(original, call), params, unroll, inline_remat)
         with announced(f"following the facts of {len(call.params)} params through {len(program.equations)} equations"):
             source = Followed.of(program, call)
         compacting = call.is_compacted if compacting is None else compacting
-        used = source if compacting is False else _compacted(source, call, packed=inline_remat, always=bool(compacting))
+        used, compaction = source, None
+        if compacting is not False:
+            used, compaction = _compacted(source, call, packed=inline_remat, always=bool(compacting))
         rewritten, unmatched = rewrite(used.program, used.facts, used.origins.fixed, chooser, unroll)
-        return cls(call, out_tree, source, used.facts, used.origins, rewritten, tuple(unmatched), tuple(loops), chooser)
+        return cls(
+            call=call,
+            out_tree=out_tree,
+            original=original,
+            source=source,
+            facts=used.facts,
+            origins=used.origins,
+            rewritten=rewritten,
+            unmatched=tuple(unmatched),
+            loops=tuple(loops),
+            compaction=compaction,
+            chooser=chooser,
+        )
 
     @property
     def is_compacted(self) -> bool:
@@ -152,7 +173,7 @@ class Analysis:
 
     def run_masked(self, leaves: Sequence[Any]) -> Any:
         """The output of the user's own program on the masked params: what `run` must equal."""
-        return jax.tree.unflatten(self.out_tree, evaluate(self.source.program, self.masked_leaves(leaves), bind))
+        return jax.tree.unflatten(self.out_tree, evaluate(self.original, self.masked_leaves(leaves), bind))
 
     def stages(self) -> list[Stage]:
         """How the program that runs came to be, step by step, to be verified."""
@@ -166,11 +187,15 @@ class Analysis:
             told = lambda variable, held: watch(
                 variable, [held.view.indices(d) for d in range(len(variable.shape))], held.whole
             )
-            params = set(source.origins.params)
+            params = frozenset(source.origins.params)
             return run_compact(source.program, source.facts, params, source.origins.fixed, inputs, told)
 
         last = Stage(rewritten.program, self.facts, rewrite_run)
-        return [Stage(source.program, source.facts, compact_run), last] if self.is_compacted else [last]
+        stages = [Stage(source.program, source.facts, compact_run), last] if self.is_compacted else [last]
+        if self.original is source.program:
+            return stages
+        written_out = lambda inputs, _: evaluate(source.program, inputs, bind)
+        return [Stage(self.original, source.facts, written_out), *stages]
 
     def entries(self) -> list[Entry]:
         """What the body needs of the prologue."""
@@ -252,17 +277,22 @@ def _fact(shape: tuple[int, ...], is_param: bool, tesa: TeSA | None) -> Fact:
     return Fact.const(shape) if tesa is None else Fact.of_mask(tesa.grid, CONST)
 
 
-def _compacted(source: Followed, call: Call, packed: bool, always: bool) -> Followed:
-    """The program without its dead slices, where that is less work or is to be done `always`."""
-    params = set(source.origins.params)
+def _compacted(source: Followed, call: Call, packed: bool, always: bool) -> tuple[Followed, Compaction | None]:
+    """The program without its dead slices, where that is less work or is to be done `always`; and what was found."""
+    params = frozenset(source.origins.params)
     program = compact(source.program, source.facts, params, source.origins.fixed)
-    if program is source.program:
-        return source
+    if program is source.program or not product_flops(source.program, source.facts):
+        return source, None
     smaller = Followed.of(program, call)
     free = [f.origins.fixed if packed else frozenset() for f in (source, smaller)]
-    if always or pays((source.program, source.facts), (smaller.program, smaller.facts), (free[0], free[1])):
-        return smaller
-    return source
+    taken = always or pays((source.program, source.facts), (smaller.program, smaller.facts), free)
+    now, before = (product_flops(f.program, f.facts) for f in (smaller, source))
+    return (smaller if taken else source), Compaction(taken, now, before, _narrowed(source))
+
+
+def _narrowed(source: Followed) -> tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]:
+    live = ((name, v.shape, live_sizes(source.facts, v)) for v, name in source.origins.params.items())
+    return tuple((name, shape, sizes) for name, shape, sizes in live if sizes != shape)
 
 
 def _weight(value: jax.Array | BSR, pattern: TeSA, key: str) -> tuple[Layout, jax.Array | BSR]:

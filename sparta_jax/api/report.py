@@ -29,7 +29,9 @@ def report(analysis: Analysis, device: Device) -> Report:
         loops += [(origins, loop) for loop in place.loops]
     kept = [Stayed(", ".join(map(origins.name, loop.weights)), loop.equation.line, loop.fate) for origins, loop in loops]
     lost = [Stayed(e.name, e.line, "zeros of its operands are lost: taken as live") for e in analysis.source.facts.dropped]
-    return Report(device.platform, tuple(sites), tuple(dense), tuple(lost), tuple(kept), _weightless(analysis))
+    return Report(
+        device.platform, tuple(sites), tuple(dense), tuple(lost), tuple(kept), _weightless(analysis), analysis.compaction
+    )
 
 
 def _weightless(analysis: Analysis) -> tuple[Stayed, ...]:

@@ -5,7 +5,9 @@ from .causes import Use as Use
 from .collapse import Collapse as Collapse
 from .collapse import collapses as collapses
 from .compact import compact as compact
+from .compact import live_sizes as live_sizes
 from .compact import pays as pays
+from .compact import product_flops as product_flops
 from .compact import run_compact as run_compact
 from .explain import Chain as Chain
 from .explain import Unneeded as Unneeded

@@ -45,6 +45,11 @@ def run_compact(
     return emission.run([Held(View.whole(v.shape), x) for v, x in given.items()])
 
 
+def live_sizes(facts: Facts, param: Variable) -> tuple[int, ...]:
+    """The shape of the slices of a param that are not dead."""
+    return View.around(_live(facts, param, is_fixed=True)).sizes
+
+
 def _has_slices(program: Program, facts: Facts, fixed: frozenset[Variable]) -> bool:
     """Whether an operand or a result of a product has a slice that is dead or constant."""
     for equation in program.equations:

@@ -24,6 +24,17 @@ def pays(before: tuple[Program, Facts], after: tuple[Program, Facts], free: Sequ
     return work(*after, free[1]) < MARGIN * work(*before, free[0])
 
 
+def product_flops(program: Program, facts: Facts) -> float:
+    """The operations of a program's products, as dense ones, in loops as often as these are run."""
+    total = 0.0
+    for equation in program.equations:
+        if equation.name in PRODUCTS and _is_needed(equation, facts):
+            total += _dense_flops(equation)
+        for body in bodies_of(equation, facts):
+            total += body.times * product_flops(body.program, propagate(body.program, body.inputs, body.outputs))
+    return total
+
+
 def work(program: Program, facts: Facts, free: frozenset[Variable]) -> float:
     """Modelled seconds of a program, without what computes the variables `free`."""
     return sum(_seconds(e, facts) for e in program.equations if not free.issuperset(e.outputs) and _is_needed(e, facts))
@@ -44,6 +55,13 @@ def _seconds(equation: Equation, facts: Facts) -> float:
 
 def _flops(equation: Equation, facts: Facts) -> float:
     """Of a product, at most four for each row and nonzero element of a weight: a sparse kernel does no more."""
+    flops = _dense_flops(equation)
+    if equation.name == "conv_general_dilated":
+        return flops
+    return flops * min(1.0, *(2 * _density(facts.value(a)) for a in equation.inputs))
+
+
+def _dense_flops(equation: Equation) -> float:
     x, w = equation.inputs
     out = math.prod(equation.outputs[0].shape)
     if equation.name == "conv_general_dilated":
@@ -51,8 +69,7 @@ def _flops(equation: Equation, facts: Facts) -> float:
         inner = math.prod(w.shape) / max(w.shape[numbers.rhs_spec[0]], 1)
         return 2.0 * out * inner
     (contract, _), _ = equation.params["dimension_numbers"]
-    flops = 2.0 * out * math.prod(x.shape[d] for d in contract)
-    return flops * min(1.0, *(2 * _density(facts.value(a)) for a in (x, w)))
+    return 2.0 * out * math.prod(x.shape[d] for d in contract)
 
 
 def _density(fact: Fact) -> float:

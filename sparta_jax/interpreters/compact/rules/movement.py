@@ -25,7 +25,7 @@ def transpose_compact(emission: Emission, equation: Equation) -> list[Held]:
 @compacts("broadcast_in_dim")
 def broadcast_in_dim_compact(emission: Emission, equation: Equation) -> list[Held]:
     """The operand's own axes in the result's view; new axes at their compact size."""
-    if len(equation.inputs) > 1 or equation.params.get("sharding") is not None:
+    if len(equation.inputs) != 1 or equation.params.get("sharding") is not None:
         return whole(emission, equation)
     x, at = equation.inputs[0], equation.params["broadcast_dimensions"]
     view = emission.ideal(equation.outputs[0])
@@ -38,7 +38,7 @@ def broadcast_in_dim_compact(emission: Emission, equation: Equation) -> list[Hel
 def reshape_compact(emission: Emission, equation: Equation) -> list[Held]:
     """Heads that are dead are dropped from `[d]` and from `[heads, d / heads]` alike."""
     x, (result,) = equation.inputs[0], equation.outputs
-    if len(equation.inputs) > 1 or equation.params.get("sharding") is not None:
+    if len(equation.inputs) != 1 or equation.params.get("sharding") is not None:
         return whole(emission, equation)
     view = emission.ideal(result)
     sources, targets, axis = [], [], 0

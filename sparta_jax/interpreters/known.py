@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from . import positions
 from .facts import KNOWN_CAP, Fact, distinct
 from .jaxprs import Equation
 
@@ -91,6 +92,14 @@ def _split(x, *, sizes, axis, **_):
     return np.split(x, np.cumsum(sizes)[:-1], axis)
 
 
+def _sort(*xs, dimension, num_keys, is_stable, **_):
+    keys, *others = xs
+    if num_keys > 1 or others and not is_stable or not _is_whole(keys):
+        return None
+    order = np.argsort(keys, dimension, kind="stable")
+    return [np.take_along_axis(x, order, dimension) for x in xs]
+
+
 # -- arithmetic
 
 
@@ -132,6 +141,16 @@ def _is_real(x) -> bool:
 def _whole(fn: Callable) -> Callable:
     """`fn` of integers and booleans only: floats are rounded, in an order that is XLA's own."""
     return lambda x, **params: fn(x, **params) if _is_whole(x) else None
+
+
+def _sum(fn: Callable) -> Callable:
+    """A sum, of floats only where nothing is rounded in any order: they are whole numbers, and few."""
+
+    def counts(x) -> bool:
+        wide = np.abs(x.astype(np.float64)) if _is_real(x) else None
+        return wide is not None and bool((wide == np.rint(wide)).all() and wide.sum() <= 2 ** jax.numpy.finfo(x.dtype).nmant)
+
+    return lambda x, **params: fn(x, **params) if _is_whole(x) or counts(x) else None
 
 
 def _reduction(fn: np.ufunc) -> Callable:
@@ -201,16 +220,22 @@ ARITHMETIC: dict[str, Callable] = {
 }
 ELEMENTWISE = frozenset(ARITHMETIC)
 REDUCTIONS: dict[str, Callable] = {
-    "reduce_sum": _whole(_reduction(np.add)),
+    "reduce_sum": _sum(_reduction(np.add)),
     "reduce_prod": _whole(_reduction(np.multiply)),
     "reduce_and": _reduction(np.bitwise_and),
     "reduce_or": _reduction(np.bitwise_or),
     "reduce_xor": _reduction(np.bitwise_xor),
     "reduce_max": _reduction(np.maximum),
     "reduce_min": _reduction(np.minimum),
-    "cumsum": _whole(_running(np.add)),
+    "cumsum": _sum(_running(np.add)),
     "cumprod": _whole(_running(np.multiply)),
     "cummax": _running(np.maximum),
     "cummin": _running(np.minimum),
 }
-EVALUATORS = MOVEMENT | ARITHMETIC | REDUCTIONS
+PLACES: dict[str, Callable] = {
+    "gather": positions.gather,
+    "scatter": positions.scatter,
+    "scatter-add": positions.scatter_add,
+    "sort": _sort,
+}
+EVALUATORS = MOVEMENT | ARITHMETIC | REDUCTIONS | PLACES

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import SpartaKeyError, SpartaWarning
 from ..explanation import Explanation, Finding
 from ..grid import Grid, combine
-from ..interpreters import CONST, LIVE, ZERO, Atom, Constant, Equation, Fact, Need
+from ..interpreters import CONST, LIVE, ZERO, Atom, Constant, Equation, Fact, Need, Variable, uniform_axes
 from ..tesa import TeSA
 from .analysis import Analysis
 from .explain import Teller
@@ -141,6 +141,19 @@ class Propagation:
         """
         fact = self[name]
         return self._teller.explanation(fact.atom, name, str(fact))
+
+    def uniform_axes(self, name: str) -> tuple[int, ...]:
+        """The axes along which a variable's constants do not vary: behind a bias a dead channel is one number for all rows.
+
+        Raises:
+          SpartaKeyError: lists the names which come near.
+        """
+        atom = self[name].atom
+        return tuple(range(len(atom.shape))) if isinstance(atom, Constant) else tuple(sorted(self._uniform[atom]))
+
+    @functools.cached_property
+    def _uniform(self) -> dict[Variable, frozenset]:
+        return uniform_axes(self._analysis.rewritten.program, self._analysis.facts)
 
     @functools.cached_property
     def tesa(self) -> Any:

@@ -45,5 +45,6 @@ from .stage import Entry as Entry
 from .stage import Origins as Origins
 from .stage import entries_of as entries_of
 from .stage import weight_entries as weight_entries
+from .uniform import uniform_axes as uniform_axes
 from .unroll import Loop as Loop
 from .unroll import unrolled as unrolled

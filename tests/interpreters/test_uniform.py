@@ -9,6 +9,7 @@ from interpreters.precision import L, c, mark, names
 from interpreters.test_rules import Trial
 from jax import lax
 
+import sparta_jax as sj
 from sparta_jax.interpreters.facts import LIVE, ZERO
 from sparta_jax.interpreters.jaxprs import trace
 from sparta_jax.interpreters.propagate import propagate
@@ -87,3 +88,11 @@ def varies(value: np.ndarray, fixed: np.ndarray, axis: int) -> bool:
     wide = np.nan_to_num(value.astype(np.complex128).real + value.astype(np.complex128).imag * 1.7, nan=7.5)
     low, high = np.where(fixed, wide, np.inf).min(axis), np.where(fixed, wide, -np.inf).max(axis)
     return bool((high - low > 1e-5 * np.maximum(1, np.abs(low)))[low < np.inf].any())
+
+
+def test_a_propagation_tells_them_by_name():
+    params = {"w": np.zeros((4, 6), np.float32), "b": np.ones(6, np.float32)}
+    tesa = {"w": sj.TeSA(np.arange(24).reshape(4, 6) % 2 == 0), "b": None}
+    found = sj.propagate(lambda p, x: x @ p["w"] + p["b"], tesa)(params, np.zeros((2, 3, 4), np.float32))
+    assert found.uniform_axes("output") == (0, 1)
+    assert found.uniform_axes("p['b']") == ()

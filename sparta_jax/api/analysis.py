@@ -281,12 +281,12 @@ def _compacted(source: Followed, call: Call, packed: bool, always: bool) -> tupl
     """The program without its dead slices, where that is less work or is to be done `always`; and what was found."""
     params = frozenset(source.origins.params)
     program = compact(source.program, source.facts, params, source.origins.fixed)
-    if program is source.program or not product_flops(source.program, source.facts):
+    if program is source.program or not product_flops(source.program, source.facts, source.origins.fixed):
         return source, None
     smaller = Followed.of(program, call)
     free = [f.origins.fixed if packed else frozenset() for f in (source, smaller)]
     taken = always or pays((source.program, source.facts), (smaller.program, smaller.facts), free)
-    now, before = (product_flops(f.program, f.facts) for f in (smaller, source))
+    now, before = (product_flops(f.program, f.facts, f.origins.fixed) for f in (smaller, source))
     return (smaller if taken else source), Compaction(taken, now, before, _narrowed(source))
 
 

@@ -24,10 +24,12 @@ def pays(before: tuple[Program, Facts], after: tuple[Program, Facts], free: Sequ
     return work(*after, free[1]) < MARGIN * work(*before, free[0])
 
 
-def product_flops(program: Program, facts: Facts) -> float:
-    """The operations of a program's products, as dense ones, in loops as often as these are run."""
+def product_flops(program: Program, facts: Facts, free: frozenset[Variable] = frozenset()) -> float:
+    """The operations of a program's products, as dense ones, in loops as often as these run; without what computes `free`."""
     total = 0.0
     for equation in program.equations:
+        if free.issuperset(equation.outputs):
+            continue
         if equation.name in PRODUCTS and _is_needed(equation, facts):
             total += _dense_flops(equation)
         for body in bodies_of(equation, facts):

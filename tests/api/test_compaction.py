@@ -1,0 +1,65 @@
+"""Compaction leaves out what is dead and nothing else: values, gradients and the work that is left, over a table."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from api.compaction import CASES
+
+import sparta_jax as sj
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+def test_what_is_left_is_what_is_live(case):
+    params, x = case.draw()
+    compaction = sj.sparsify(case.fn, case.masks()).report(params, x).compaction
+    assert compaction.flops == 2 * case.left
+    assert compaction.flops < compaction.whole_flops
+
+
+def test_equals_the_masked_program(case):
+    params, x = case.draw()
+    masks = case.masks()
+    fast = sj.sparsify(case.fn, masks)
+    masked = lambda p: {k: v if masks[k] is None else jnp.where(masks[k], v, 0) for k, v in p.items()}
+    want = case.fn(masked(params), x)
+    assert_near(fast(params, x), want)
+    assert_near(fast(fast.pack(params, x), x), want)
+    loss = lambda fn: lambda p: jnp.sum(jnp.sin(fn(p, x)))
+    got = jax.jit(jax.grad(loss(fast)))(params)
+    for name, gradient in jax.jit(jax.grad(loss(lambda p, x: case.fn(masked(p), x))))(params).items():
+        assert_near(got[name], gradient)
+
+
+def test_a_channel_pruned_weight_with_blocks_inside_is_compacted_and_block_sparse():
+    rng = np.random.default_rng(0)
+    grid = rng.random((8, 8)) < 0.2
+    grid[np.arange(8), np.arange(8) % 4] = True
+    mask = np.kron(grid, np.ones((16, 16), bool))
+    mask[:, 64:] = False
+    w, x = jnp.asarray(rng.standard_normal((128, 128)), jnp.float32), jnp.ones((64, 128))
+    fast = sj.sparsify(lambda p, x: jnp.tanh(x @ p["w"]) @ p["v"], {"w": sj.TeSA(mask), "v": None}, implementation="xla")
+    report = fast.report({"w": w, "v": w}, x)
+    (site,) = report.sites
+    assert report.compaction.taken
+    assert (site.k, site.n) == (128, 64)
+    assert site.layout.startswith("bsr") or site.kernel == "xla_bsr_spmm"
+
+
+def test_what_costs_more_than_it_saves_is_left_whole():
+    mask = np.ones((256, 256), bool)
+    mask[:, 17] = False
+    params, x = {"w": jnp.ones((256, 256))}, jnp.ones((8, 256))
+    fast = sj.sparsify(lambda p, x: x + jnp.cumsum(jnp.sort(x @ p["w"]), -1), {"w": mask})
+    report = fast.report(params, x)
+    assert not report.compaction.taken
+    assert "costs more than it saves" in str(report)
+
+
+def assert_near(got, want):
+    scale = max(float(jnp.linalg.norm(want)), 1e-6)
+    assert float(jnp.linalg.norm(got - want)) <= 1e-5 * scale

@@ -220,6 +220,12 @@ def body(equation: Equation) -> Program:
     return flatten(equation.params.get("jaxpr") or equation.params["call_jaxpr"])
 
 
+def jaxprs_in(params: Mapping[str, Any]) -> Iterator[Any]:
+    """The jaxprs among an equation's params."""
+    for value in params.values():
+        yield from (v for v in (value if isinstance(value, (tuple, list)) else [value]) if hasattr(v, "eqns"))
+
+
 def scan_split(params: Mapping[str, Any]) -> tuple[int, int]:
     """How many of a scan's operands are constants, and how many behind them are carried; the rest is scanned over."""
     if "num_carry" in params:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import SpartaTypeError
 from .compact import SETTLED
-from .jaxprs import Atom, Constant, Equation, Program, Variable
+from .jaxprs import Atom, Constant, Equation, Program, Variable, jaxprs_in
 from .sites import Site
 
 UNFOLDED = frozenset({"broadcast_in_dim", "iota", "slice", "dynamic_slice", "gather", "random_bits", "random_wrap", "pad"})
@@ -138,18 +138,19 @@ def fixed_variables(program: Program, params: Set[Variable]) -> frozenset[Variab
     """The variables that depend on the params and on constants alone, on no effect and on no host function."""
     fixed: set[Variable] = {*params, *program.constants}
     for equation in program.equations:
-        if equation.effects or _is_opaque(equation):
+        if equation.effects or _is_opaque(equation.name, equation.params):
             continue
         if all(isinstance(v, Constant) or v in fixed for v in equation.inputs):
             fixed.update(equation.outputs)
     return frozenset(fixed)
 
 
-def _is_opaque(equation: Equation) -> bool:
-    """Whether what it computes is in a host function or a foreign kernel: then no digest of its params tells it apart."""
-    if equation.name.startswith("custom_"):
-        return False  # its body is a jaxpr; the callables beside it are the derivative
-    return any(callable(v) and not isinstance(v, type) for v in equation.params.values())
+def _is_opaque(name: str, params: Mapping[str, Any]) -> bool:
+    """Whether something in an equation is a host function or a foreign kernel: then no digest of its params tells it apart."""
+    derived = name.startswith("custom_")  # its body is a jaxpr; the callables beside it are the derivative
+    if not derived and any(callable(v) and not isinstance(v, type) for v in params.values()):
+        return True
+    return any(_is_opaque(e.primitive.name, e.params) for jaxpr in jaxprs_in(params) for e in jaxpr.eqns)
 
 
 Step = Equation | Site

@@ -358,3 +358,16 @@ def test_stacks_of_other_dtypes_are_sliced_too(rng):
     fast = sj.sparsify(fn, masks, implementation="xla")
     assert len(fast.report(p, x).sites) == LAYERS
     assert_near(fast(p, x), masked(fn, masks)(p, x))
+
+
+def test_host_functions_in_loops_over_params_are_told_apart(rng):
+    def loop(factor, w):
+        host = lambda v: np.asarray(v) * np.float32(factor)
+        call = lambda v: jax.pure_callback(host, jax.ShapeDtypeStruct(v.shape, v.dtype), v, vmap_method="sequential")
+        return lax.map(call, w)
+
+    fn = lambda p, x: jnp.tanh(x @ loop(2, p["w"])) - jnp.tanh(x @ loop(3, p["w"]))
+    masks, (p, x) = masks_for(ONE, rng), values_for(ONE, rng)
+    fast, want = sj.sparsify(fn, masks, implementation="xla"), masked(fn, masks)(p, x)
+    assert_near(fast(p, x), want)
+    assert_near(fast(fast.pack(p, x), x), want)

@@ -39,16 +39,22 @@ def table(run: dict[str, Any]) -> str:
     """One row per density: speed beside quality."""
     batches = [entry["batch"] for entry in run["results"][0]["latencies"]]
     speed = [f"batch {b}: dense, sparse, ratio" for b in batches]
-    head = ["density", *speed, "stored / dense bytes", "error", "cosine", "ranking"]
+    head = ["kept", *speed, "stored / dense bytes", "error", "cosine", "ranking"]
     lines = [head, ["---"] * len(head)]
     for r in run["results"]:
         speeds = [latency(entry["dense"], entry["sparse"]) for entry in r["latencies"]]
         stored = f"{r['stored_bytes'] / r['dense_bytes']:.3f}"
         quality = [f"{r['error']:.1e}", f"{r['cosine']:.3f}", f"{r['ranking']:.3f}"]
-        lines.append([f"{r['density']:g}", *speeds, stored, *quality])
+        lines.append([kept(r), *speeds, stored, *quality])
     floor = run["nothing_left"]
     lines.append(["nothing left", *[""] * len(batches), "", "", f"{floor['cosine']:.3f}", f"{floor['ranking']:.3f}"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def kept(result: dict[str, Any]) -> str:
+    """What pruning kept."""
+    shares = {"heads and channels": result["channels"], "blocks": result["blocks"]}
+    return ", ".join(f"{share:.0%} of {what}" for what, share in shares.items() if share is not None)
 
 
 def latency(dense: float, sparse: float) -> str:

@@ -16,6 +16,7 @@ import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from sentence_encoder import pairs, pretrained, tables
-from sentence_encoder.model import SentenceEncoder
+from sentence_encoder.model import Config, SentenceEncoder
 from sentence_encoder.quality import Quality
-from sentence_encoder.tables import Latency, Result
+from sentence_encoder.structured import heads_and_channels
+from sentence_encoder.tables import Latency, Pruning, Result
 from sentence_encoder.timing import median_seconds
 
 import sparta_jax as sj
@@ -40,6 +42,7 @@ class Demo:
 
     Attributes:
       encode: `(params, ids, mask) -> embeddings [batch, width]`, the plain Flax model.
+      config: the model's sizes.
       params: unpruned.
       workloads: tokens to be timed on, by batch size.
       sentences: tokens of the sentences in `pairs`.
@@ -50,6 +53,7 @@ class Demo:
 
     options: argparse.Namespace
     encode: Callable[..., jax.Array]
+    config: Config
     params: Any
     workloads: dict[int, Tokens]
     sentences: Tokens
@@ -77,13 +81,13 @@ class Demo:
             dense_compile[batch] = took()
         with step(f"embedding {len(pairs.sentences())} sentences"):
             unpruned = embed(functools.partial(dense[max(dense)], params), sentences, max(dense))
-        return cls(options, encode, params, workloads, sentences, dense, dense_compile, unpruned)
+        return cls(options, encode, config, params, workloads, sentences, dense, dense_compile, unpruned)
 
-    def at(self, density: float, last: bool) -> Result:
-        """Prunes to this density, sparsifies, packs, and measures; the last one is also verified and prints its report."""
+    def at(self, pruning: Pruning, told: bool) -> Result:
+        """Prunes, sparsifies, packs, and measures; with `told` it is also verified and prints its report."""
         calls = list(self.workloads.values())
-        with step(f"density {density:g}: pruning"):
-            tesa = self.magnitude(density)
+        with step(f"{pruning}: pruning"):
+            tesa = self.masks(pruning)
             pruned = zeroed(self.params, tesa)
         fast = sj.sparsify(self.encode, tesa)
         with step("  packing") as pack_seconds:
@@ -97,20 +101,24 @@ class Demo:
             embeddings = embed(functools.partial(sparse, packed), self.sentences, batch)
         report = fast.report(packed, *calls[0])
         verified = None
-        if last:
+        if told:
             gradients = not self.options.quick
             with step("  verifying values" + " and gradients" * gradients):
                 verified = str(fast.verify(self.params, *calls[0], gradients=gradients))
             print(f"\n{report}")
-        masks = jax.tree.leaves(tesa)
-        elements = sum(math.prod(mask.shape) for mask in masks)
+        with warnings.catch_warnings(
+            action="ignore", category=sj.SpartaWarning
+        ):  # what blocks alone make of a head is not news
+            masks, live = named(tesa), named(sj.propagate(self.encode, tesa)(self.params, *calls[0]).tesa)
+        elements = sum(math.prod(mask.shape) for mask in masks.values())
+        of_pruned = [array for key, array in packed.entries.items() if any(name in key for name in masks)]
         return Result(
-            density=density,
-            kept=sum(mask.nnz for mask in masks) / elements,
-            live=sum(site.density * site.k * site.n * site.batch for site in report.sites) / elements,
+            pruning=pruning,
+            kept=sum(mask.nnz for mask in masks.values()) / elements,
+            live=sum(live[name].nnz for name in masks) / elements,
             latencies=tuple(latency for _, latency in timed.values()),
             dense_bytes=elements * np.dtype(np.float32).itemsize,
-            stored_bytes=sum(array.nbytes for array in jax.tree.leaves(dict(packed.weights()))),
+            stored_bytes=sum(array.nbytes for array in jax.tree.leaves(of_pruned)),
             pack_seconds=pack_seconds(),
             error=error,
             verified=verified,
@@ -136,18 +144,33 @@ class Demo:
     def with_nothing_left(self) -> Quality:
         """The quality of the model without the matrices that are pruned: what any density has to beat."""
         batch = max(self.dense)
-        encode = functools.partial(self.dense[batch], zeroed(self.params, self.magnitude(0.0)))
+        encode = functools.partial(self.dense[batch], zeroed(self.params, self.masks(Pruning(blocks=0.0))))
         return Quality.of(embed(encode, self.sentences, batch), self.unpruned)
 
-    def magnitude(self, density: float) -> Any:
-        """A tree of TeSAs like the params: the blocks of largest magnitude are live, None where nothing is pruned."""
-        return sj.masks.magnitude(self.params, density=density, block=self.options.block, paths=self.options.layers)
+    def masks(self, pruning: Pruning) -> Any:
+        """A tree of TeSAs like the params, None where nothing is pruned: what is of largest magnitude is live."""
+        if pruning.channels is None:
+            return self.blocks(self.params, pruning.blocks)
+        tesa = heads_and_channels(self.params, self.config, pruning.channels)
+        if pruning.blocks is None:
+            return tesa
+        within = self.blocks(zeroed(self.params, tesa), pruning.blocks * pruning.channels)
+        both = lambda a, b: b if a is None else a if b is None else a & b
+        return jax.tree.map(both, tesa, within, is_leaf=lambda t: t is None)
+
+    def blocks(self, params: Any, density: float | None) -> Any:
+        return sj.masks.magnitude(params, density=density, block=self.options.block, paths=self.options.layers)
 
 
 def zeroed(params: Any, tesa: Any) -> Any:
     """The params with their dead elements set to zero: what a user without sparse products would run."""
     zero = lambda t, p: p if t is None else jnp.where(t.mask, p, 0)
     return jax.tree.map(zero, tesa, params, is_leaf=lambda t: t is None)
+
+
+def named(tesa: Any) -> dict[str, sj.TeSA]:
+    """The TeSAs of a tree by the key path of their params."""
+    return {jax.tree_util.keystr(path): mask for path, mask in jax.tree_util.tree_leaves_with_path(tesa)}
 
 
 def tokens(directory: Any, sentences: Sequence[str], seq: int) -> Tokens:
@@ -189,6 +212,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--density", type=float, nargs="+", help="share of blocks kept, one or several (default: 0.5 0.25 0.1)")
     parser.add_argument(
+        "--channels",
+        type=float,
+        nargs="*",
+        help="share of heads and feed-forward channels kept in further rows, alone and with blocks of a quarter (default: 0.5)",
+    )
+    parser.add_argument(
         "--block", type=block, default=(32, 32), metavar="RxC", help="block that is kept or dropped (default: 32x32)"
     )
     parser.add_argument(
@@ -206,6 +235,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also writes what was measured there")
     options = parser.parse_args(arguments)
     options.density = options.density or ([0.1] if options.quick else [0.5, 0.25, 0.1])
+    options.channels = [0.5] if options.channels is None else options.channels
     options.batch = sorted(set(options.batch or ([1] if options.quick else [1, 16])))
     options.rounds = options.rounds or (5 if options.quick else 15)
     if min(options.batch) < 1 or options.rounds < 1:
@@ -228,8 +258,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         demo = Demo.prepare(options)
         unpruned, floor = Quality.of(demo.unpruned, demo.unpruned), demo.with_nothing_left()
         results = []
-        for density in options.density:
-            results.append(demo.at(density, last=density == options.density[-1]))
+        prunings = [Pruning(blocks=density) for density in options.density]
+        prunings += [Pruning(blocks, channels) for channels in options.channels for blocks in (None, 0.25)]
+        for i, pruning in enumerate(prunings, 1):
+            results.append(demo.at(pruning, told=i in (len(options.density), len(prunings))))
             print(f"\n{tables.one(results[-1], unpruned, options.block)}\n")
     except (sj.SpartaError, ModuleNotFoundError) as error:
         sys.exit(f"\nerror: {error}")
@@ -242,7 +274,8 @@ def record(options: argparse.Namespace, results: Sequence[Result], floor: Qualit
     """What was measured, and where, as plain data."""
     rows = [
         {
-            "density": r.density,
+            "blocks": r.pruning.blocks,
+            "channels": r.pruning.channels,
             "latencies": [{"batch": s.batch, "dense": s.dense, "sparse": s.sparse} for s in r.latencies],
             "dense_bytes": r.dense_bytes,
             "stored_bytes": r.stored_bytes,

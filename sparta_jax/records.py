@@ -96,7 +96,10 @@ class Compaction:
         verb = "compacted" if self.taken else "not compacted, as moving what is left costs more than it saves"
         head = [f"{verb}: {self.flops / 1e9:.3g} GFLOP of {self.whole_flops / 1e9:.3g} in all products"]
         sized = lambda sizes: "x".join(map(str, sizes))
-        return [head, *([f"live slices: {name}", f"{sized(now)} of {sized(shape)}"] for name, shape, now in self.narrowed)]
+        rows = [[f"live slices: {name}", f"{sized(now)} of {sized(shape)}"] for name, shape, now in self.narrowed]
+        rows = _grouped(rows)
+        more = len(rows) - MOST
+        return [head, *rows[:MOST], *([[f"live slices: {more} more, in `report.compaction.narrowed`"]] if more > 0 else [])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +188,7 @@ def _reasons(site: SiteRecord) -> str:
     return "; ".join(f"{kernel} {why}" for kernel, why in site.refused)
 
 
+MOST = 12  # params that a report shows the live slices of
 NUMBER = re.compile(r"(?<![.\w])\d+(?![.\w])|(?<=_)\d+")
 COLUMNS = (
     ("weight", lambda s: s.name),

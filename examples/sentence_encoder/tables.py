@@ -32,11 +32,28 @@ class Latency:
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
-    """One density.
+class Pruning:
+    """What is kept.
 
     Attributes:
-      density: that was asked for.
+      blocks: share of the blocks (of those of the kept channels), None: all.
+      channels: share of attention heads and feed-forward channels, None: all.
+    """
+
+    blocks: float | None = None
+    channels: float | None = None
+
+    def __str__(self) -> str:
+        parts = {"heads and channels": self.channels, "blocks": self.blocks}
+        return ", ".join(f"{share:g} of {what}" for what, share in parts.items() if share is not None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One way of pruning.
+
+    Attributes:
+      pruning: what was kept.
       kept: share of elements of the pruned matrices that pruning kept.
       live: share that is still live after propagation: what is kept, but never met by anything live, is dead as well.
       dense_bytes, stored_bytes: of the pruned matrices, stored dense and packed (index tables included).
@@ -45,7 +62,7 @@ class Result:
       verified: what `verify` says, where it was asked.
     """
 
-    density: float
+    pruning: Pruning
     kept: float
     live: float
     latencies: tuple[Latency, ...]
@@ -101,16 +118,16 @@ def one(result: Result, unpruned: Quality, block: Sequence[int]) -> str:
         rows.append((f"similarity, {name}", f"{unpruned.group_similarity[name]:.2f}", f"{similarity:.2f}", ""))
     size = "x".join(map(str, block))
     verified = [] if result.verified is None else [f"  verify: {result.verified}"]
-    return "\n".join([f"density {result.density:g}, {size} blocks, {ONE_SHOT}", *aligned(rows), *verified])
+    return "\n".join([f"{result.pruning} kept ({size} blocks), {ONE_SHOT}", *aligned(rows), *verified])
 
 
 def summary(results: Sequence[Result], unpruned: Quality, floor: Quality) -> str:
-    """Speed beside quality, one line per density; the last line is the model with nothing left of the pruned matrices."""
+    """Speed beside quality, one line per way of pruning; the last is the model with nothing left of the pruned matrices."""
     batches = [t.batch for t in results[0].latencies]
-    rows = [("density", *(f"speed, batch {b}" for b in batches), "bytes", "cosine", "ranking", "paraphrase / unrelated")]
+    rows = [("kept", *(f"speed, batch {b}" for b in batches), "bytes", "cosine", "ranking", "paraphrase / unrelated")]
     rows.append(("unpruned", *("1.00" for _ in batches), "1.000", *_quality(unpruned)))
     rows += [
-        (f"{r.density:g}", *(f"{t.speedup:.2f}" for t in r.latencies), f"{r.bytes_ratio:.3f}", *_quality(r.quality))
+        (str(r.pruning), *(f"{t.speedup:.2f}" for t in r.latencies), f"{r.bytes_ratio:.3f}", *_quality(r.quality))
         for r in results
     ]
     rows.append(("nothing left", *("" for _ in batches), "0.000", *_quality(floor)))

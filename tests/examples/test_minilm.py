@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[2]
 def result(density: float, cosine: float) -> tables.Result:
     quality = Quality(cosine, 0.75, {"paraphrase": 0.8, "close": 0.6, "distant": 0.4, "unrelated": 0.2})
     latency = tables.Latency(batch=3, seq=32, dense=0.02, sparse=0.008, dense_compile=1.0, sparse_compile=2.0)
-    return tables.Result(density, density, density, (latency,), 1000, 125, 0.5, 1e-7, "equal", quality)
+    return tables.Result(tables.Pruning(blocks=density), density, density, (latency,), 1000, 125, 0.5, 1e-7, "equal", quality)
 
 
 @pytest.mark.parametrize(("cosine", "cautious"), [(0.2, True), (0.95, False), (0.99, False)])
 def test_speed_stands_beside_quality_and_bad_quality_is_called_bad(cosine, cautious):
     r = result(0.25, cosine)
-    (line,) = (line for line in tables.summary([r], r.quality, r.quality).splitlines() if line.split()[:1] == ["0.25"])
-    assert line.split()[1:5] == ["2.50", "0.125", f"{cosine:.3f}", "0.750"]
+    (line,) = (line for line in tables.summary([r], r.quality, r.quality).splitlines() if "0.25 of blocks" in line)
+    assert line.split()[3:7] == ["2.50", "0.125", f"{cosine:.3f}", "0.750"]
     assert (tables.CAUTION in tables.summary([r], r.quality, r.quality)) == cautious
     assert ("NOT usable" in tables.one(r, r.quality, (32, 32))) == cautious
 

@@ -83,6 +83,7 @@ class Emission:
         self._converted: dict[tuple, Any] = {}
         self._ideals: dict[tuple[Variable, bool], View] = {}
         self._small: dict[Variable, jax.Array] = {}
+        self._shadows: dict[Variable, jax.Array] = {}
         self._definition = {v: e for e in program.equations for v in e.outputs}
 
     def run(self, inputs: Sequence[Held], outputs: Sequence[View] | None = None) -> list:
@@ -130,9 +131,11 @@ class Emission:
         return isinstance(atom, Variable) and atom in self.shadows and atom not in self.fixed
 
     def shadow(self, atom: Atom) -> jax.Array:
-        """The constants of an atom that `folds`."""
+        """The constants of an atom that `folds`, as the prologue hands them over."""
         assert isinstance(atom, Variable)
-        return self.shadows[atom]
+        if atom not in self._shadows:
+            self._shadows[atom] = checkpoint_name(self.shadows[atom], SETTLED)
+        return self._shadows[atom]
 
     def is_fixed(self, atom: Atom) -> bool:
         return isinstance(atom, Constant) or atom in self.fixed
@@ -176,7 +179,7 @@ class Emission:
                 return x
             x = convert(jnp.asarray(x), have, view)
         if self.folds(variable):
-            x = fill(x, have, view, self.shadows[variable])
+            x = fill(x, have, view, self.shadow(variable))
         return checkpoint_name(x, SETTLED) if variable in self.fixed else x
 
     def small(self, atom: Atom) -> Any:
@@ -218,7 +221,7 @@ def view_of_operand(shape: Sequence[int], view: View) -> View:
 
 
 def _with_bias(emission: Emission, equation: Equation, view: View) -> Held | None:
-    """`(value + offset) + bias` as `value + (offset + bias)`: folded constants join the bias behind them."""
+    """`(value + offset) + bias` as `value + (offset + bias)`, less a bias as `value - (bias - offset)`."""
     x, bias = equation.inputs
     held = emission.held(x)
     if held is None or held.offset is None:
@@ -229,9 +232,9 @@ def _with_bias(emission: Emission, equation: Equation, view: View) -> Held | Non
         return None
     own = jnp.asarray(emission.small(bias))
     own = reduced(own, view) if own.ndim else own
-    total = held.offset + own if equation.name == "add" else held.offset - own
+    total = held.offset + own if equation.name == "add" else own - held.offset
     total = spread(checkpoint_name(total, SETTLED), view.sizes)
-    return Held(view, apply(equation, [held.value, total] if equation.name == "sub" else [held.value, total])[0])
+    return Held(view, apply(equation, [held.value, total])[0])
 
 
 def spread(row: jax.Array, sizes: Sequence[int]) -> jax.Array:

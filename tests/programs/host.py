@@ -45,7 +45,7 @@ def step(eqn, values: list) -> list[np.ndarray]:
             return evaluate(eqn.params[key], values)
     if name.startswith("empty"):
         return [np.zeros(v.aval.shape, v.aval.dtype) for v in outputs]
-    if (fn := TABLE.get(name)) is None:
+    if (fn := TABLE.get(name)) is None or any(_is_key(a) for a in values):
         return _by_jax(eqn, values)
     outs = fn(*map(np.asarray, values), **eqn.params)
     if outs is None:
@@ -57,7 +57,11 @@ def step(eqn, values: list) -> list[np.ndarray]:
 def _by_jax(eqn, values: list) -> list[np.ndarray]:
     params = eqn.primitive.get_bind_params(eqn.params)
     out = eqn.primitive.bind(*map(jax.numpy.asarray, values), **params)
-    return [y if jax.dtypes.issubdtype(y.dtype, jax.dtypes.extended) else np.asarray(y) for y in jax.tree.leaves(out)]
+    return [y if _is_key(y) else np.asarray(y) for y in jax.tree.leaves(out)]
+
+
+def _is_key(value: Any) -> bool:
+    return jax.dtypes.issubdtype(getattr(value, "dtype", np.float32), jax.dtypes.extended)
 
 
 # -- control flow

@@ -1,0 +1,42 @@
+"""What random programs and whole models found wrong, kept."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+
+from programs.check import Trial, always_compacting
+from programs.program import Data, Param, Program
+
+LIVE = np.arange(8) % 3 > 0
+COLUMNS = Param((8, 8), 0.0, 0.4, np.broadcast_to(LIVE, (8, 8)))
+DENSE = Param((8, 8), 0.0, 0.4, None)
+ROW = Param((8,), 0.5, 0.5, None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Found(Program):
+    """A program written down."""
+
+    function: Callable = lambda p, x: x
+
+    def fn(self) -> Callable:
+        return self.function
+
+
+def found(function: Callable, *params: Param, shape: tuple[int, ...] = (2, 4, 8)) -> Found:
+    return Found(params, (Data(shape),), (), (), function=function)
+
+
+FOUND = {
+    "a product of vectors": found(lambda p, x: x[0] @ p[0], Param((8,), 0.0, 1.0, LIVE), shape=(8,)),
+    "less a bias behind constants": found(lambda p, x: jax.nn.relu(x[0] @ p[0] + p[1]) @ p[2] - p[3], COLUMNS, ROW, DENSE, ROW),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_equals_the_masked_program(name):
+    with jax.enable_x64(True), always_compacting(), jax.numpy_dtype_promotion("standard"):
+        assert Trial(FOUND[name], 0, "float64").check(packed=True) is None

@@ -64,3 +64,19 @@ def test_causal_attention_equals_the_dense_one(rng):
     x = jnp.asarray(rng.normal(size=(6, 8)), jnp.float32)
     assert sj.sparsify(causal, tesa).verify(params, x).ok
     assert sj.sparsify(jax.checkpoint(causal), tesa).verify(params, x).ok
+
+
+def test_packed_params_hold_what_is_seen(setting):
+    params, tesa, scores = setting
+    fast = sj.sparsify(attend, tesa, implementation="xla")
+    masked = {"values": jnp.where(tesa["values"].mask, params["values"], 0)}
+    np.testing.assert_allclose(fast(fast.pack(params, scores), scores), attend(masked, scores), rtol=1e-5, atol=1e-6)
+
+
+def test_inside_a_loop(rng):
+    params = {name: jnp.asarray(rng.normal(size=(3, 8, 8)), jnp.float32) * 0.3 for name in "qkv"}
+    tesa = {name: sj.TeSA(rng.random((3, 8, 8)) < 0.5) for name in "qkv"}
+    x = jnp.asarray(rng.normal(size=(6, 8)), jnp.float32)
+    fast = sj.sparsify(lambda p, x: jax.lax.scan(lambda h, layer: (h + causal(layer, h), None), x, p)[0], tesa)
+    assert fast.verify(params, x).ok
+    assert fast.report(params, x).weightless

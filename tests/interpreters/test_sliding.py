@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreters import window_cases as window_cases
+from interpreters import test_rules, window_cases
 from interpreters.cases import CASES
-from interpreters.test_rules import draw_cells
 
 from sparta_jax.grid import Grid
 from sparta_jax.interpreters.facts import ZERO, Fact
@@ -34,14 +33,20 @@ def test_beyond_the_limits_they_are_safe(name, limit, monkeypatch):
             assert (claimed | ~true).all()
 
 
+@pytest.mark.parametrize("name", [n for n in CASES if n.startswith("reduce_window") and not n.endswith("gradient")])
+def test_beyond_the_limits_the_rules_hold(name, monkeypatch):
+    monkeypatch.setattr(sliding, "MEETINGS", 3)
+    test_rules.test_dead_elements_may_die(name)
+
+
 def claims(name: str, kind: str, seed: int):
     """Per result and operand, what is called nonzero or needed, and what is."""
     fn, operands = CASES[name]
     program, _ = trace(fn, *(jax.ShapeDtypeStruct(o.shape, o.dtype) for o in operands))
     rng = np.random.default_rng(seed)
-    masks = [draw_cells(rng, o.shape, kind) != ZERO for o in operands]
+    masks = [test_rules.draw_cells(rng, o.shape, kind) != ZERO for o in operands]
     out, pull = jax.vjp(fn, *(jnp.asarray(m * rng.uniform(1, 2, m.shape), "float32") for m in masks))
-    need = draw_cells(rng, out.shape, "live" if kind == "dead" else kind) != ZERO
+    need = test_rules.draw_cells(rng, out.shape, "live" if kind == "dead" else kind) != ZERO
     facts = propagate(program, [Fact.of_mask(Grid.of_elements(m)) for m in masks], [Grid.of_elements(need)])
     yield facts.value(program.outputs[0]).nonzero.elements(), np.asarray(out) != 0
     for variable, gradient in zip(program.inputs, pull(need.astype("float32")), strict=True):

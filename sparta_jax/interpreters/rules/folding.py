@@ -12,7 +12,7 @@ from ..facts import CONST, LIVE, ZERO, Fact, Need
 from ..jaxprs import Program, flatten
 from ..propagate import Facts, forward_sweep
 from ..registry import backward, forward
-from .pooling import seen, windows
+from .pooling import nonempty, seen, windows
 from .sliding import BASE, OUT, slide
 
 LEVELS = ZERO, CONST, LIVE
@@ -45,10 +45,11 @@ def reduce_window_forward(*xs: Fact, jaxpr, consts, **params) -> list[Fact]:
     operands, inits = _halves(xs)
     slides = windows(operands[0].shape, **params)
     sizes = [s.out for s in slides]
-    if 0 in operands[0].shape or 0 in sizes or consts:
+    filled = nonempty(operands[0].shape, slides)
+    if 0 in operands[0].shape or 0 in sizes or consts or filled is None:
         return [Fact.live(sizes) for _ in operands]
-    folded = _folded(lambda grid: seen(grid, slides), operands, inits, flatten(jaxpr))
-    filled = slide(Grid.uniform(operands[0].shape, True), slides, BASE, OUT)
+    exact = not any(s.is_long for s in slides)
+    folded = _folded(lambda grid: seen(grid, slides), operands, inits, flatten(jaxpr), exact)
     empty = [init.value.broadcast(sizes) for init in inits]
     pairs = zip(folded, empty, strict=True)
     return [Fact(combine(np.where, filled, fact.value, init)) for fact, init in pairs]
@@ -63,8 +64,8 @@ def reduce_window_backward(outs: list[Need], *xs: Fact, **params) -> list[Need]:
     return [*(need for _ in operands), *(Grid.uniform((), True) for _ in inits)]
 
 
-def _folded(see: See, operands: Sequence[Fact], inits: Sequence[Fact], body: Program) -> list[Fact]:
-    """The facts of the results, where each output meets at least one element."""
+def _folded(see: See, operands: Sequence[Fact], inits: Sequence[Fact], body: Program, exact: bool = True) -> list[Fact]:
+    """The facts of the results, where each output meets at least one element; `exact`: and what it sees is surely there."""
     base = len(LEVELS) ** np.arange(len(operands))
     encode = lambda *cells: np.tensordot(base, np.stack(np.broadcast_arrays(*cells)), 1)
     weakest = combine(encode, *(see(x.value) for x in operands))
@@ -72,7 +73,7 @@ def _folded(see: See, operands: Sequence[Fact], inits: Sequence[Fact], body: Pro
     for code in np.unique(weakest.cells):
         tables[:, code] = _fold(body, [Fact.uniform((), LEVELS[code // b % len(LEVELS)]) for b in base], inits)
     outs = [weakest.map(lambda code, table=table: table[code]) for table in tables]
-    if _absorbs_zero(body):
+    if exact and _absorbs_zero(body):
         absorbed = see(operands[0].value.map(lambda c: np.where(c == ZERO, LIVE, ZERO)))
         outs = [combine(lambda zero, out: np.where(zero == LIVE, ZERO, out), absorbed, outs[0])]
     return [Fact(out) for out in outs]

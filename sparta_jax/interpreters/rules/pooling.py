@@ -23,7 +23,8 @@ def reduce_window_sum_forward(x: Fact, **params) -> Fact:
 def reduce_window_max_forward(x: Fact, **params) -> Fact:
     """Zero iff the whole window is; padding has no part in it, unless there is nothing else: then it is a constant."""
     slides = windows(x.shape, **params)
-    filled = slide(Grid.uniform(x.shape, True), slides, BASE, OUT)
+    if (filled := nonempty(x.shape, slides)) is None:
+        return Fact.live([s.out for s in slides])
     return Fact(combine(lambda value, any_element: np.where(any_element, value, CONST), seen(x.value, slides), filled))
 
 
@@ -82,6 +83,13 @@ def windows(
     sizes = zip(shape, window_dimensions, window_strides, strict=True)
     dilations = zip(base_dilation or ones, window_dilation or ones, strict=True)
     return [Sliding(*size, low, high, *d) for size, (low, high), d in zip(sizes, padding, dilations, strict=True)]
+
+
+def nonempty(shape: Sequence[int], slides: Sequence[Sliding]) -> Grid | None:
+    """Boolean grid: whether a window holds an element; None where that is not told."""
+    if any(s.is_long and not s.surely_meets for s in slides):
+        return None
+    return slide(Grid.uniform(shape, True), slides, BASE, OUT)
 
 
 def seen(value: Grid, slides: Sequence[Sliding], source: str = BASE, target: str = OUT) -> Grid:

@@ -45,6 +45,16 @@ class Sliding:
     def is_identity(self) -> bool:
         return (self.taps, self.stride, self.low, self.high, self.base_dilation) == (1, 1, 0, 0, 1)
 
+    @property
+    def is_long(self) -> bool:
+        """Whether too much may meet to be looked at one by one: then all is said to meet all."""
+        return self.out * self.taps > MEETINGS or self.out * self.base > ENTRIES
+
+    @property
+    def surely_meets(self) -> bool:
+        """Whether no window can lie in the padding, or between elements, alone."""
+        return (self.base_dilation, self.window_dilation) == (1, 1) and max(self.low, self.high) < self.taps and self.base > 0
+
     def size(self, role: str) -> int:
         return {OUT: self.out, BASE: self.base, TAP: self.taps}[role]
 

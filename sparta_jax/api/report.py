@@ -17,7 +17,7 @@ WEIGHTLESS = "scores of -1e4 or less count as weight 0; strict=True keeps them"
 def report(analysis: Analysis, device: Device) -> Report:
     """The plans of one call on `device`; packed params are reported in the layouts that they have."""
     stored = {k: v for p in analysis.call.packed for k, v in p.entries.items()}
-    sites, dense = [], []
+    sites, dense, dropped = [], [], list(analysis.source.facts.dropped)
     loops = [(analysis.source.origins, loop) for loop in analysis.loops]
     for place in analysis.places:
         origins = place.origins
@@ -27,8 +27,9 @@ def report(analysis: Analysis, device: Device) -> Report:
             sites.append(_record(analysis, place, site, analysis.problem(site, 0, layout, device)))
         dense += [Stayed(origins.name(u.weight), u.equation.line, u.reason) for u in place.unmatched]
         loops += [(origins, loop) for loop in place.loops]
+        dropped += place.facts.dropped if place.facts is not analysis.facts else ()
     kept = [Stayed(", ".join(map(origins.name, loop.weights)), loop.equation.line, loop.fate) for origins, loop in loops]
-    lost = [Stayed(e.name, e.line, "zeros of its operands are lost: taken as live") for e in analysis.source.facts.dropped]
+    lost = [Stayed(e.name, e.line, "zeros of its operands are lost: taken as live") for e in dropped]
     return Report(
         device.platform, tuple(sites), tuple(dense), tuple(lost), tuple(kept), _weightless(analysis), analysis.compaction
     )

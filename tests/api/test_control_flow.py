@@ -371,3 +371,31 @@ def test_host_functions_in_loops_over_params_are_told_apart(rng):
     fast, want = sj.sparsify(fn, masks, implementation="xla"), masked(fn, masks)(p, x)
     assert_near(fast(p, x), want)
     assert_near(fast(fast.pack(p, x), x), want)
+
+
+def test_rematerialisation_survives_being_written_out(rng):
+    """In a loop it need not forbid XLA to compute things once; outside it must."""
+    layer = jax.checkpoint(lambda x, q: jnp.sin(x @ q["w"]), prevent_cse=False)
+    masks, (p, x) = masks_for({"w": STACK}, rng), values_for({"w": STACK}, rng)
+    fast = sj.sparsify(over(layer), masks, implementation="xla")
+    text = str(jax.make_jaxpr(fast)(p, x))
+    assert text.count("prevent_cse=True") == LAYERS
+    assert "prevent_cse=False" not in text
+    assert_near(reverse(fast)(p, x), reverse(masked(over(layer), masks))(p, x))
+
+
+def test_lost_zeros_inside_a_loop_are_named(rng):
+    masks, (p, x) = masks_for(ONE, rng), values_for(ONE, rng)
+    host = lambda w: jax.pure_callback(lambda v: v, jax.ShapeDtypeStruct(w.shape, w.dtype), w)
+    fn = lambda p, x: lax.fori_loop(0, 2, lambda _, c: c @ host(p["w"]), x)
+    assert "no rule: pure_callback" in str(sj.sparsify(fn, masks, implementation="xla").report(p, x))
+
+
+def test_facts_alone_see_each_layer(rng):
+    masks, (p, x) = masks_for(STACKED, rng), values_for(STACKED, rng)
+    kinds = [
+        {f.name.split(":")[0] for f in sj.propagate(over(dense_layer), masks, unroll=u)(p, x).intermediates}
+        for u in (True, False)
+    ]
+    assert "scan" not in kinds[0]
+    assert "scan" in kinds[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,8 @@ from ..specialize import Chooser, is_empty
 from ..tesa import TeSA
 from ..verify import Stage
 from .call import Call
+
+LIGHTER = 0.9  # of the params' elements: packed ones are compacted for their size alone
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -281,13 +284,15 @@ def _compacted(source: Followed, call: Call, packed: bool, always: bool) -> tupl
     """The program without its dead slices, where that is less work or is to be done `always`; and what was found."""
     params = frozenset(source.origins.params)
     program = compact(source.program, source.facts, params, source.origins.fixed)
-    if program is source.program or not product_flops(source.program, source.facts, source.origins.fixed):
+    if program is source.program:
         return source, None
     smaller = Followed.of(program, call)
     free = [f.origins.fixed if packed else frozenset() for f in (source, smaller)]
-    taken = always or pays((source.program, source.facts), (smaller.program, smaller.facts), free)
+    narrowed = _narrowed(source)
+    lighter = packed and sum(math.prod(n) for _, _, n in narrowed) < LIGHTER * sum(math.prod(n) for _, n, _ in narrowed)
+    taken = always or pays((source.program, source.facts), (smaller.program, smaller.facts), free, lighter)
     now, before = (product_flops(f.program, f.facts, f.origins.fixed) for f in (smaller, source))
-    return (smaller if taken else source), Compaction(taken, now, before, _narrowed(source))
+    return (smaller if taken else source), Compaction(taken, now, before, narrowed)
 
 
 def _narrowed(source: Followed) -> tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]:

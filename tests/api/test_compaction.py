@@ -50,6 +50,21 @@ def test_a_channel_pruned_weight_with_blocks_inside_is_compacted_and_block_spars
     assert site.layout.startswith("bsr") or site.kernel == "xla_bsr_spmm"
 
 
+@pytest.mark.parametrize("mode", ["fill", "clip", "wrap"])
+def test_rows_of_an_embedding_that_are_zero_are_not_stored(mode):
+    mask = np.zeros((40, 256), bool)
+    mask[[0, 3, 17, 39]] = True
+    params = {"e": jnp.asarray(np.random.default_rng(0).standard_normal((40, 256)), jnp.float32)}
+    ids = jnp.asarray([[0, 1, 17], [39, 38, 3], [45, -1, -50]])
+    embed = lambda p, ids: jnp.take(p["e"], ids, axis=0, mode=mode)
+    fast = sj.sparsify(embed, {"e": mask})
+    packed = fast.pack(params, ids)
+    assert packed.nbytes == 5 * 256 * 4
+    want = embed({"e": jnp.where(mask, params["e"], 0)}, ids)
+    np.testing.assert_array_equal(fast(packed, ids), want)
+    np.testing.assert_array_equal(fast(params, ids), want)
+
+
 def test_what_costs_more_than_it_saves_is_left_whole():
     mask = np.ones((256, 256), bool)
     mask[:, 17] = False

@@ -51,12 +51,12 @@ def live_sizes(facts: Facts, param: Variable) -> tuple[int, ...]:
 
 
 def _has_slices(program: Program, facts: Facts, fixed: frozenset[Variable]) -> bool:
-    """Whether an operand or a result of a product has a slice that is dead or constant."""
+    """Whether an operand or a result of a product, or a table that is looked up, has a slice that is dead or constant."""
     for equation in program.equations:
         if fixed.issuperset(equation.outputs):
             continue
         atoms = (a for a in (*equation.inputs, *equation.outputs) if isinstance(a, Variable))
-        if equation.name in PRODUCTS and any(not View.around(_live(facts, v, v in fixed)).is_whole for v in atoms):
+        if equation.name in (*PRODUCTS, "gather") and any(not View.around(_live(facts, v, v in fixed)).is_whole for v in atoms):
             return True
         inner = ((b, propagate(b.program, b.inputs, b.outputs)) for b in bodies_of(equation, facts))
         if any(_has_slices(body.program, found, body.fixed_inputs(fixed)) for body, found in inner):

@@ -19,9 +19,12 @@ MOVES = frozenset({"slice", "concatenate", "gather", "pad", "scatter", "select_n
 PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
 
 
-def pays(before: tuple[Program, Facts], after: tuple[Program, Facts], free: Sequence[frozenset[Variable]]) -> bool:
-    """Whether the program `after` compaction is less work; the variables in `free` are computed beforehand."""
-    return work(*after, free[1]) < MARGIN * work(*before, free[0])
+def pays(
+    before: tuple[Program, Facts], after: tuple[Program, Facts], free: Sequence[frozenset[Variable]], lighter: bool
+) -> bool:
+    """Whether the program `after` compaction is less work, or no more and its params are `lighter`; the variables in `free`
+    are computed beforehand."""
+    return work(*after, free[1]) < (1 / MARGIN if lighter else MARGIN) * work(*before, free[0])
 
 
 def product_flops(program: Program, facts: Facts, free: frozenset[Variable] = frozenset()) -> float:

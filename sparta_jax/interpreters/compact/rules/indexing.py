@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from ...jaxprs import Equation, apply
-from ..emission import Emission, Held, compacts, whole
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.lax import GatherScatterMode
+
+from ...jaxprs import Atom, Equation, apply
+from ..emission import SETTLED, Emission, Held, compacts, whole
 from ..view import View
 
 
@@ -40,8 +49,36 @@ def gather_compact(emission: Emission, equation: Equation) -> list[Held]:
     source = View.of(x.shape, [view.kept[passing[d]] if d in passing else None for d in range(len(x.shape))])
     for d, o in passing.items():
         sizes[d] = view.sizes[o]
-    values = [emission.want(x, source), emission.want(indices, View.whole(indices.shape))]
+    at = emission.want(indices, View.whole(indices.shape))
+    rows = _live_rows(emission, x, numbers, sizes)
+    if rows is None:
+        return [Held(view, apply(equation, [emission.want(x, source), at], slice_sizes=tuple(sizes))[0])]
+    axis, live = rows
+    table = emission.want(x, source.along(axis, live))
+    zero = jnp.zeros([1 if d == axis else n for d, n in enumerate(table.shape)], table.dtype)
+    table = checkpoint_name(lax.concatenate([table, zero], axis), SETTLED)
+    values = [table, _renumbered(at, live, x.shape[axis], p["mode"])]
     return [Held(view, apply(equation, values, slice_sizes=tuple(sizes))[0])]
+
+
+def _live_rows(emission: Emission, x: Atom, numbers, sizes: Sequence[int]) -> tuple[int, np.ndarray] | None:
+    """The indexed axis of a table of the params, of which single rows are taken, and its rows that are not zero."""
+    axes = numbers.start_index_map
+    if len(axes) != 1 or axes[0] not in numbers.collapsed_slice_dims or sizes[axes[0]] != 1 or not emission.is_fixed(x):
+        return None
+    live = emission.ideal(x, fold=False).kept[axes[0]]
+    return None if live is None or not len(live) else (axes[0], live)
+
+
+def _renumbered(at: jax.Array, live: np.ndarray, size: int, mode: GatherScatterMode) -> jax.Array:
+    """Row numbers of a table of `size` rows as those of its `live` rows with one row of zeros behind."""
+    places = np.full(size, len(live), np.int32)
+    places[live] = np.arange(len(live))
+    inside = jnp.clip(at, 0, size - 1)
+    found = jnp.asarray(places).at[inside].get(mode="promise_in_bounds")
+    if mode == GatherScatterMode.FILL_OR_DROP:
+        found = jnp.where(inside == at, found, len(live) + 1)
+    return found
 
 
 @compacts("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")

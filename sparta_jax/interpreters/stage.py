@@ -12,10 +12,10 @@ import jax.core
 import numpy as np
 
 from ..errors import SpartaTypeError
-from .compact import SETTLED
 from .jaxprs import Atom, Constant, Equation, Program, Variable, jaxprs_in
 from .sites import Site
 
+SETTLED = "sparta_jax.settled"  # the name of what compaction makes of the params alone: the prologue keeps it
 UNFOLDED = frozenset({"broadcast_in_dim", "iota", "slice", "dynamic_slice", "gather", "random_bits", "random_wrap", "pad"})
 
 

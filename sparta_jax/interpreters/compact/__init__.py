@@ -4,6 +4,5 @@ from . import rules as rules  # fills the table
 from .compact import compact as compact
 from .compact import live_sizes as live_sizes
 from .compact import run_compact as run_compact
-from .emission import SETTLED as SETTLED
 from .worth import pays as pays
 from .worth import product_flops as product_flops

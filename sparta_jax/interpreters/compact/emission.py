@@ -14,12 +14,11 @@ from ...grid import combine
 from ..facts import CONST, LIVE
 from ..jaxprs import Atom, Constant, Equation, Program, Variable, apply, located
 from ..propagate import Facts
+from ..stage import SETTLED
 from .convert import convert, fill, moves, reduced
 from .elementwise import is_elementwise
 from .small import evaluate_small
 from .view import View
-
-SETTLED = "sparta_jax.settled"  # the name of what compaction makes of the params alone: the prologue keeps it
 
 REARRANGED = frozenset({"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "convert_element_type", "copy"})
 

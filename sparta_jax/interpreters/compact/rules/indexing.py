@@ -12,7 +12,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.lax import GatherScatterMode
 
 from ...jaxprs import Atom, Equation, apply
-from ..emission import SETTLED, Emission, Held, compacts, whole
+from ...stage import SETTLED
+from ..emission import Emission, Held, compacts, whole
 from ..view import View
 
 

@@ -28,6 +28,7 @@ class Body:
       outside: what each input is in the program around: the operand, or the stack of which it is a slice; None for what changes
         from one iteration to the next.
       times: how often it is run, as far as that is known.
+      carried: by input that a loop carries: what it starts as outside, and what an iteration makes of it.
     """
 
     program: Program
@@ -35,6 +36,7 @@ class Body:
     outputs: Sequence[Need]
     outside: Sequence[Atom | None]
     times: int = 1
+    carried: Mapping[Variable, tuple[Atom, Atom]] = dataclasses.field(default_factory=dict)
 
     def fixed_inputs(self, fixed: Set[Variable]) -> frozenset[Variable]:
         """The inputs that are one of `fixed` outside, or a slice of one."""
@@ -71,7 +73,9 @@ def _scan_bodies(equation: Equation, facts: Facts) -> list[Body]:
     outs, _ = scan.needs(inside, needs)
     kept = _kept(equation.inputs[scan.carry], scan.program.inputs[scan.carry], scan.program.outputs)
     outside = [*equation.inputs[: scan.consts], *kept, *equation.inputs[scan.carry.stop :]]
-    return [Body(scan.program, [inside.value(v) for v in scan.program.inputs], outs, outside, scan.length)]
+    values = [inside.value(v) for v in scan.program.inputs]
+    carried = _carried(equation.inputs[scan.carry], scan.program.inputs[scan.carry], scan.program.outputs)
+    return [Body(scan.program, values, outs, outside, scan.length, carried)]
 
 
 def _scan(params: Mapping[str, Any], runs: Sequence[Callable], operands: Sequence[Any]) -> list:
@@ -94,12 +98,12 @@ def _while_bodies(equation: Equation, facts: Facts) -> list[Body]:
     outs, _ = loop.needs(inputs, carry, needs)
     start = loop.tested + loop.consts
     kept = _kept(equation.inputs[start:], loop.program.inputs[loop.consts :], loop.program.outputs)
+    carried = _carried(equation.inputs[start:], loop.program.inputs[loop.consts :], loop.program.outputs)
+    around = lambda of: ([*of(inputs), *carry], [*of(equation.inputs), *kept])
+    (test, test_outside), (values, outside) = around(loop.of_condition), around(loop.of_body)
     return [
-        Body(program, [*of(inputs), *carry], wanted, [*of(equation.inputs), *kept])
-        for program, of, wanted in (
-            (loop.condition, loop.of_condition, [needed(())]),
-            (loop.program, loop.of_body, outs),
-        )
+        Body(loop.condition, test, [needed(())], test_outside),
+        Body(loop.program, values, outs, outside, carried=carried),
     ]
 
 
@@ -127,6 +131,10 @@ def _around(equation: Equation, facts: Facts) -> tuple[list[Fact], list[Need]]:
 def _kept(start: Sequence[Atom], inside: Sequence[Variable], outs: Sequence[Atom]) -> list[Atom | None]:
     """What is carried, where each iteration hands it on unchanged; None elsewhere."""
     return [s if out is v else None for s, v, out in zip(start, inside, outs, strict=False)]
+
+
+def _carried(start: Sequence[Atom], inside: Sequence[Variable], outs: Sequence[Atom]) -> dict[Variable, tuple[Atom, Atom]]:
+    return {v: (s, out) for s, v, out in zip(start, inside, outs, strict=False)}
 
 
 BODIES = {**dict.fromkeys(REMAT, _remat_bodies), "scan": _scan_bodies, "while": _while_bodies, "cond": _cond_bodies}

@@ -8,12 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..formats.bsr import BSR
 from ..problem import DENSE, Layout, Planner
 from ..products import Product, spmm, spmm_epilogue
 from .inner import Body, bodies_of, emit
-from .jaxprs import Atom, Equation, Program, Variable, bind, located, read
+from .jaxprs import Atom, Constant, Equation, Program, Variable, bind, located, read
 from .propagate import Facts, propagate
 from .scores import Freedom
 from .sites import Site, Unmatched, find_sites
@@ -37,12 +38,23 @@ def rewrite(
 
 
 def _inner(body: Body, fixed: Set[Variable], planner: Planner, unroll: bool | None, freedom: Freedom | None) -> Inner:
-    params = body.fixed_inputs(fixed)
+    params, counters = body.fixed_inputs(fixed), _counters(body, fixed)
     program, loops = unrolled(body.program, body.inputs, params, unroll)
     facts = propagate(program, body.inputs, body.outputs, freedom)
-    rewritten, unmatched = rewrite(program, facts, fixed_variables(program, params), planner, unroll)
+    rewritten, unmatched = rewrite(program, facts, fixed_variables(program, params | counters), planner, unroll)
     changed = program is not body.program or rewritten.changed
-    return Inner(rewritten, facts, body.outside, body.times, tuple(unmatched), tuple(loops), changed)
+    return Inner(rewritten, facts, body.outside, counters, body.times, tuple(unmatched), tuple(loops), changed)
+
+
+def _counters(body: Body, fixed: Set[Variable]) -> frozenset[Variable]:
+    """The inputs that a loop carries and that depend on nothing but what is fixed, and on the iteration."""
+    counters = frozenset(v for v, (start, _) in body.carried.items() if isinstance(start, Constant) or start in fixed)
+    while True:
+        inside = fixed_variables(body.program, body.fixed_inputs(fixed) | counters)
+        left = frozenset(v for v in counters if isinstance(out := body.carried[v][1], Constant) or out in inside)
+        if left == counters:
+            return counters
+        counters = left
 
 
 def dead_variables(program: Program, facts: Facts) -> frozenset[Variable]:
@@ -150,6 +162,7 @@ class Inner:
       rewritten: the program.
       facts: of its variables, in all iterations.
       outside: what each of its inputs is outside, see `Body`.
+      counters: its inputs that depend on nothing but that and on the iteration.
       times: how often it is run.
       unmatched: its sparse products that stay dense.
       loops: what became of its loops over sparse stacked weights.
@@ -159,6 +172,7 @@ class Inner:
     rewritten: Rewritten
     facts: Facts
     outside: Sequence[Atom | None]
+    counters: frozenset[Variable]
     times: int
     unmatched: tuple[Unmatched, ...]
     loops: tuple[Loop, ...]
@@ -166,11 +180,14 @@ class Inner:
 
     def origins(self, outer: Origins) -> Origins:
         """How its variables derive from the params, given how those outside do."""
-        names = {}
-        for v, o in zip(self.rewritten.program.inputs, self.outside, strict=True):
-            if isinstance(o, Variable) and o in outer.fixed:
+        program = self.rewritten.program
+        names, constants = {}, {**program.constants, **dict.fromkeys(self.counters, np.zeros(()))}
+        for v, o in zip(program.inputs, self.outside, strict=True):
+            if isinstance(o, Variable) and o in outer.fixed and outer.sources(o):
                 names[v] = ", ".join(outer.sources(o))
-        return Origins.of(self.rewritten.program, names)
+            elif isinstance(o, Constant) or o in outer.fixed:
+                constants[v] = np.zeros(())
+        return Origins.of(dataclasses.replace(program, constants=constants), names)
 
 
 def _flat(site: Site, extras: list[jax.Array]) -> list[jax.Array]:

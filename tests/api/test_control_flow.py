@@ -158,7 +158,9 @@ CASES = {
         lambda p, x: lax.scan(lambda c, x: ((c[0], jnp.sin(c[1] @ c[0] + x)), None), (p["w"], x[0]), x)[0][1], ONE, 1
     ),
     "fori_loop": Case(lambda p, x: lax.fori_loop(0, 3, lambda i, x: jnp.sin(x @ p["w"]) * (i + 1), x), ONE, 1),
-    "fori_loop over a stack": Case(lambda p, x: lax.fori_loop(0, LAYERS, lambda i, x: jnp.sin(x @ p["w"][i]), x), {"w": STACK}),
+    "fori_loop over a stack": Case(
+        lambda p, x: lax.fori_loop(0, LAYERS, lambda i, x: jnp.sin(x @ p["w"][i]), x), {"w": STACK}, 1
+    ),
     "while_loop": Case(until, ONE, 1, reverse=False),
     "cond": Case(chosen, TWO, 2),
     "switch": Case(switched, TWO, 2),
@@ -399,3 +401,14 @@ def test_facts_alone_see_each_layer(rng):
     ]
     assert "scan" not in kinds[0]
     assert "scan" in kinds[1]
+
+
+def test_a_layer_picked_by_a_counter_has_the_union_of_the_masks(rng):
+    fn = lambda p, x: lax.while_loop(
+        lambda c: c[0] < x.sum() * 0 + LAYERS, lambda c: (c[0] + 1, jnp.sin(c[1] @ p["w"][c[0]])), (0, x)
+    )[1]
+    masks, (p, x) = masks_for({"w": STACK}, rng), values_for({"w": STACK}, rng)
+    fast = sj.sparsify(fn, masks, implementation="xla")
+    assert_near(fast(p, x), masked(fn, masks)(p, x))
+    (site,) = fast.report(p, x).sites
+    assert (site.name, site.density) == ("p['w']", pytest.approx(masks["w"].any(0).mean()))

@@ -12,7 +12,7 @@ SOURCES := pyproject.toml $(wildcard setup.py) $(shell find sparta_jax -name '*.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-full test-all lint format types notebooks bench bench-quick performance clean
+.PHONY: help demo test test-full test-all lint format types notebooks bench bench-quick performance planning clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -84,6 +84,10 @@ bench: $(VENV)/.installed-test $(VENV)/.installed-model
 ## make bench-quick  a few cases, to see that the benchmark runs
 bench-quick: $(VENV)/.installed-test
 	$(RUN) -m benchmarks.run --quick $(ARGS)
+
+## make planning     how long propagating, compacting, planning and compiling take (minutes; keep the machine idle)
+planning: $(VENV)/.installed-test
+	$(RUN) -m benchmarks.planning --threads 2 --json benchmarks/results/planning/cpu-threads-2.json $(ARGS)
 
 ## make performance  rewrites docs/performance.md from benchmarks/results/
 performance: $(VENV)/.installed-test

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import encoder
+from . import encoder, planning_results
 from .machine import ROOT
 from .results import SLOWER, Outcome, Run, load
 
@@ -17,12 +17,12 @@ INTRODUCTION = f"""\
 
 This page is made by `make performance` from `benchmarks/results/*.json`; measure again with `make bench`.
 
-After the encoder, each number is of one product `x[m, k] @ w[k, n]` in float32, where `w` is masked. The baseline of packed
-weights is XLA's own dense product of a weight that was masked beforehand, jitted, in the same process. Params that are not
-packed may hold anything where they are dead, so their baseline masks in every call: `x @ where(mask, w, 0)`. Every round
-times all contenders one behind the other, starting with another one each time; a ratio is the median over the rounds of both
-times in one round. 2.00x is twice as fast as the baseline. Results are checked against the product in float64 (relative error
-at most 1e-5).
+Between the encoder and the planning time, each number is of one product `x[m, k] @ w[k, n]` in float32, where `w` is masked.
+The baseline of packed weights is XLA's own dense product of a weight that was masked beforehand, jitted, in the same process.
+Params that are not packed may hold anything where they are dead, so their baseline masks in every call:
+`x @ where(mask, w, 0)`. Every round times all contenders one behind the other, starting with another one each time; a ratio is
+the median over the rounds of both times in one round. 2.00x is twice as fast as the baseline. Results are checked against the
+product in float64 (relative error at most 1e-5).
 
 Rows name the weight and its mask: `b32` is random live blocks of 32x32, `elements` random single elements, `real` a mask of
 a network that was pruned in training; the density is the share that is live. Columns are `m`. "(dense)" stands where the
@@ -40,7 +40,8 @@ def main() -> None:
 
 def page(runs: Iterable[tuple[Path, Run]]) -> str:
     """The whole page, as Markdown."""
-    return "\n".join([INTRODUCTION, encoder.section(), *(section(path, run) for path, run in runs)])
+    sections = [encoder.section(), *(section(path, run) for path, run in runs), planning_results.section()]
+    return "\n".join([INTRODUCTION, *filter(None, sections)])
 
 
 def section(path: Path, run: Run) -> str:

@@ -23,6 +23,7 @@ REDUCTIONS = ("jnp.sum({}, {}) * 0.5", "jnp.mean({}, {})", "jnp.max({}, {})", "j
               "jnp.var({}, {})", "jnp.sum(jnp.square({}), {}) * 0.2")
 ALONG = ("jax.nn.softmax({}, {})", "jax.nn.log_softmax({}, {})", "jnp.cumsum({}, {}) * 0.5", "jnp.flip({}, {})",
          "lax.cummax({}, {})", "jnp.sort({}, {})", "jnp.cumprod(1 + 0.5 * jnp.tanh({}), {})", "jnp.roll({}, 1, {})")
+SHIFTS = ("{} + {}", "{} + {}", "{1} + {0}", "{} - {}", "{1} - {0}")
 # fmt: on
 
 
@@ -55,7 +56,7 @@ def affine(s: Scope) -> object:
     if s.chance(0.4):
         text = f"{text} * {s.scale(n)}{along}"
     if text == v or s.chance(0.5):
-        text = f"{text} + {s.bias(n)}{along}"
+        text = s.choose(SHIFTS).format(text, f"{s.bias(n)}{along}")
     s.let(text, shape)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .elements import affine, along, binary, reduction, spread, unary
-from .layers import attention, contraction, convolution, dense, dot_general, embedding, mlp, norm, pooling, writer
+from .layers import attention, constants, contraction, convolution, dense, dot_general, embedding, mlp, norm, pooling, writer
 from .movement import halves, heads, indexing, joined, movement
 from .program import Scope, Shape, Skip
 
@@ -93,7 +93,7 @@ Family = Callable[[Scope], object]
 
 # How often each is drawn.
 FAMILIES: dict[Family, int] = {
-    unary: 8, binary: 8, spread: 2, affine: 5, dense: 7, writer: 7, mlp: 4, norm: 4, attention: 2, contraction: 5,
+    unary: 8, binary: 8, spread: 2, affine: 5, dense: 7, writer: 7, mlp: 4, constants: 5, norm: 4, attention: 2, contraction: 5,
     dot_general: 3, convolution: 2, pooling: 1, embedding: 2, heads: 4, movement: 7, joined: 5, halves: 2, indexing: 4,
     reduction: 4, along: 4,
     call: 2, branch: 1, loop: 1, layers: 1, recurrence: 1, mapped: 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .elements import UNARY
+from .elements import SHIFTS, UNARY
 from .program import Scope, Shape, Skip
 
 
@@ -50,6 +50,24 @@ def mlp(s: Scope) -> object:
     down = f"({hidden}) @ {s.weight((n, k), n)}"
     down = f"{down} + {s.bias((k,))}" if s.chance(0.4) else down
     s.let(f"{v} + {down}" if s.chance(0.6) else down, shape)
+
+
+def constants(s: Scope) -> object:
+    """A product of channels that are constants: dead before a bias and an activation."""
+    v, shape = s.pick(lambda shape: len(shape) > 1)
+    k, n = shape[-1], s.size(shape[:-1])
+    (hidden,) = s.let(s.choose(UNARY).format(f"({v} @ {s.dead_columns((k, n), k)} + {s.bias((n,))})"), (*shape[:-1], n))
+    if s.chance(0.3):
+        hidden = f"{hidden} * {s.scale((n,))}"
+    m = s.size(shape[:-1])
+    if len(shape) == 3 and s.chance(0.4):
+        numbers = "dimension_numbers=('NWC', 'WIO', 'NWC')"
+        text = f"lax.conv_general_dilated({hidden}, {s.weight((2, n, m), 2 * n)}, (1,), 'SAME', {numbers})"
+    else:
+        text = f"({hidden}) @ {s.weight((n, m), n)}"
+    if s.chance(0.6):
+        text = s.choose(SHIFTS).format(text, s.bias((m,)))
+    return s.let(text, (*shape[:-1], m))
 
 
 def norm(s: Scope) -> object:

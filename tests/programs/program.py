@@ -161,6 +161,12 @@ class Scope:
     def weight(self, shape: Shape, fan_in: int) -> str:
         return self._param(shape, 0.0, fan_in**-0.5)
 
+    def dead_columns(self, shape: Shape, fan_in: int) -> str:
+        """A weight of which some slices of the last axis are dead."""
+        mask = np.broadcast_to(self._live(shape[-1]), shape)
+        self.root.params.append(Param(shape, 0.0, fan_in**-0.5, mask))
+        return f"p[{len(self.root.params) - 1}]"
+
     def bias(self, shape: Shape) -> str:
         return self._param(shape, 0.0, 0.5)
 

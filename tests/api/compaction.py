@@ -235,7 +235,14 @@ CASES = {
         residual_read,
         {"w": (D, 16), "v": (D, 16), "u": (16, D)},
         {"w": {1: [0, 3, 9]}, "v": {1: [3, 4, 9, 12]}},
-        B * T * (D * 3 + D * 4 + 5 * D),
+        B * T * (2 * D * 5 + 5 * D),  # converting each would cost more than the zeros do
+    ),
+    "writers of much that disagree": Case(
+        residual_read,
+        {"w": (2048, 16), "v": (2048, 16), "u": (16, 4)},
+        {"w": {1: [0, 3, 9]}, "v": {1: [3, 4, 9, 12]}},
+        B * T * (2048 * 3 + 2048 * 4 + 5 * 4),
+        x=(B, T, 2048),
     ),
     "concatenation": Case(
         concatenated,

@@ -12,8 +12,8 @@ from ..jaxprs import Program, Variable, like, trace
 from ..propagate import Facts, propagate
 from .emission import Emission, Held
 from .shadow import shadows
+from .targets import PRODUCTS
 from .view import View
-from .worth import PRODUCTS
 
 
 def compact(program: Program, facts: Facts, params: frozenset[Variable], fixed: frozenset[Variable]) -> Program:

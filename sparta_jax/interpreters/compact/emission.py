@@ -18,7 +18,8 @@ from ..stage import SETTLED
 from .convert import convert, fill, moves, reduced
 from .elementwise import is_elementwise
 from .small import evaluate_small
-from .view import View
+from .targets import grown_targets
+from .view import View, view_of_operand
 
 REARRANGED = frozenset({"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "convert_element_type", "copy"})
 
@@ -84,6 +85,7 @@ class Emission:
         self._small: dict[Variable, jax.Array] = {}
         self._shadows: dict[Variable, jax.Array] = {}
         self._definition = {v: e for e in program.equations for v in e.outputs}
+        self._targets = grown_targets(program, self.fixed, self.ideal)
 
     def run(self, inputs: Sequence[Held], outputs: Sequence[View] | None = None) -> list:
         """The outputs in the views `outputs` (whole, unless told)."""
@@ -124,6 +126,10 @@ class Emission:
             keep = combine(lambda value, need: need & (value >= least), self.facts.value(atom).value, self.facts.need(atom))
             self._ideals[atom, fold] = View.around(keep)
         return self._ideals[atom, fold]
+
+    def target(self, variable: Variable) -> View:
+        """The view in which a result is wanted: what is live of it, or more where the sum that reads it needs more."""
+        return self._targets.get(variable) or self.ideal(variable)
 
     def folds(self, atom: Atom) -> bool:
         """Whether an atom depends on data, and its constants are known apart from it."""
@@ -205,18 +211,11 @@ def whole(emission: Emission, equation: Equation) -> list[Held]:
 def elementwise(emission: Emission, equation: Equation) -> list[Held]:
     """Each operand in the result's view."""
     (result,) = equation.outputs
-    view = emission.ideal(result)
+    view = emission.target(result)
     if equation.name in ("add", "sub") and (held := _with_bias(emission, equation, view)) is not None:
         return [held]
     values = [emission.want(a, view_of_operand(a.shape, view)) for a in equation.inputs]
     return [Held(view, apply(equation, values)[0])]
-
-
-def view_of_operand(shape: Sequence[int], view: View) -> View:
-    """A result's view as that of an operand, of which axes of size 1 are stretched."""
-    if len(shape) != len(view.shape):
-        return View.whole(shape)
-    return View.of(shape, [k if n == m else None for n, m, k in zip(shape, view.shape, view.kept, strict=True)])
 
 
 def _with_bias(emission: Emission, equation: Equation, view: View) -> Held | None:

@@ -91,13 +91,18 @@ class View:
 
     def holds(self, other: View) -> bool:
         """Whether it holds all that another does."""
-        return all(a is None or b is not None and np.isin(b, a).all() for a, b in zip(self.kept, other.kept, strict=True))
+        return all(map(holds, self.kept, other.kept))
 
     def inside(self, axis: int) -> np.ndarray:
         """`bool[shape[axis]]`: which indices are held."""
         out = np.zeros(self.shape[axis], bool)
         out[self.indices(axis)] = True
         return out
+
+
+def holds(a: Kept, b: Kept) -> bool:
+    """Whether an index set holds all of another."""
+    return a is None or b is not None and bool(np.isin(b, a).all())
 
 
 def meet(a: Kept, b: Kept) -> Kept:
@@ -119,3 +124,10 @@ def _positions(line: Grid) -> Kept:
 def mapped(kept: Kept, fn: Callable[[np.ndarray], np.ndarray]) -> Kept:
     """The sorted images of an index set; None stays None."""
     return None if kept is None else np.unique(fn(kept))
+
+
+def view_of_operand(shape: Sequence[int], view: View) -> View:
+    """A result's view as that of an operand, of which axes of size 1 are stretched."""
+    if len(shape) != len(view.shape):
+        return View.whole(shape)
+    return View.of(shape, [k if n == m else None for n, m, k in zip(shape, view.shape, view.kept, strict=True)])

@@ -9,14 +9,16 @@ from ..facts import Fact
 from ..inner import bodies_of
 from ..jaxprs import Atom, Equation, Program, Variable
 from ..propagate import Facts, propagate
+from .price import MOVED
+from .targets import PRODUCTS
 
 FLOP = 1 / 1e11  # seconds, of one CPU core; only ratios matter
 STREAMED = 1 / 4e10  # a byte that an elementwise operation, which XLA fuses with others, writes
-MOVED = 1 / 1e10  # a byte that a slice, a gather or a concatenation writes
+SLICED = 1 / 1e10  # a byte that a slice or a concatenation writes
+GATHERED = MOVED / 4  # a byte that a gather writes
 MARGIN = 0.98
 
-MOVES = frozenset({"slice", "concatenate", "gather", "pad", "scatter", "select_n"})
-PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
+BYTE = {**dict.fromkeys(("slice", "concatenate", "pad", "select_n"), SLICED), **dict.fromkeys(("gather", "scatter"), GATHERED)}
 
 
 def pays(
@@ -55,7 +57,7 @@ def _seconds(equation: Equation, facts: Facts) -> float:
     written = sum(_bytes(v) for v in equation.outputs)
     if equation.name in PRODUCTS:
         return _flops(equation, facts) * FLOP + written * STREAMED
-    return written * (MOVED if equation.name in MOVES else STREAMED)
+    return written * BYTE.get(equation.name, STREAMED)
 
 
 def _flops(equation: Equation, facts: Facts) -> float:

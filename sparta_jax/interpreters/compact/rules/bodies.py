@@ -101,7 +101,7 @@ def _emitted(
 
 def results_in(emission: Emission, equation: Equation) -> Views:
     """The views that are wanted of an equation's results; each holds something."""
-    return [emission.ideal(v).nonempty for v in equation.outputs]
+    return [emission.target(v).nonempty for v in equation.outputs]
 
 
 def _live(facts: Facts, variable: Variable) -> View:

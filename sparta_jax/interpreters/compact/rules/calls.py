@@ -59,7 +59,7 @@ def moving(atoms: Sequence[Atom], items: Sequence) -> list:
 
 def call_views(emission: Emission, equation: Equation) -> tuple[list[View], list[View]]:
     """The views of a call's operands, outside which they are zero or not needed for its results', and these."""
-    wanted = [emission.ideal(v).nonempty for v in equation.outputs]
+    wanted = [emission.target(v).nonempty for v in equation.outputs]
     facts = [emission.facts.value(a) for a in equation.inputs]
     needs = backward_rules[equation.name]([holding(v) for v in wanted], *facts, **equation.params)
     used = [both(f.nonzero, need) for f, need in zip(facts, needs, strict=True)]

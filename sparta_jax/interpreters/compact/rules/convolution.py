@@ -26,7 +26,7 @@ def _plain(emission: Emission, equation: Equation) -> list[Held]:
     numbers = equation.params["dimension_numbers"]
     (x_batch, x_feature), (w_out, w_in) = numbers.lhs_spec[:2], numbers.rhs_spec[:2]
     o_batch, o_feature = numbers.out_spec[:2]
-    ideal = emission.ideal(equation.outputs[0])
+    ideal = emission.target(equation.outputs[0])
     view = ideal.whole_along([d for d in range(len(x.shape)) if d not in (o_batch, o_feature)])
     folding = emission.folds(x) and emission.is_fixed(w)
     live = emission.ideal(w, fold=False).kept[w_in]
@@ -59,7 +59,7 @@ def _grouped(emission: Emission, equation: Equation) -> list[Held]:
     numbers, groups = p["dimension_numbers"], p["feature_group_count"]
     x_feature, w_out = numbers.lhs_spec[1], numbers.rhs_spec[0]
     o_feature = numbers.out_spec[1]
-    ideal = emission.ideal(equation.outputs[0])
+    ideal = emission.target(equation.outputs[0])
     width = ideal.shape[o_feature] // groups
     live = np.unique(ideal.indices(o_feature) // width)
     members = lambda size: (live[:, None] * (size // groups) + np.arange(size // groups)).ravel()
@@ -78,6 +78,6 @@ def _difference(a: Kept, b: Kept, size: int) -> np.ndarray:
 @compacts("reduce_window_sum", "reduce_window_max", "reduce_window_min")
 def reduce_window_compact(emission: Emission, equation: Equation) -> list[Held]:
     """Axes with windows are whole; channels that are constant before are so behind."""
-    view = emission.ideal(equation.outputs[0]).whole_along(windowed(equation))
+    view = emission.target(equation.outputs[0]).whole_along(windowed(equation))
     source = View.of(equation.inputs[0].shape, view.kept)
     return [Held(view, apply(equation, [emission.want(equation.inputs[0], source)])[0])]

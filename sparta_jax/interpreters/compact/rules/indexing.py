@@ -22,7 +22,7 @@ def dynamic_slice_compact(emission: Emission, equation: Equation) -> list[Held]:
     (x, *starts), sizes = equation.inputs, equation.params["slice_sizes"]
     if len(starts) != len(x.shape):
         return whole(emission, equation)
-    view = emission.ideal(equation.outputs[0]).whole_along([d for d, n in enumerate(sizes) if n != x.shape[d]])
+    view = emission.target(equation.outputs[0]).whole_along([d for d, n in enumerate(sizes) if n != x.shape[d]])
     value = emission.want(x, View.of(x.shape, view.kept))
     at = [emission.want(s, View.whole(())) for s in starts]
     return [Held(view, apply(equation, [value, *at], slice_sizes=view.sizes)[0])]
@@ -32,7 +32,7 @@ def dynamic_slice_compact(emission: Emission, equation: Equation) -> list[Held]:
 def dynamic_update_slice_compact(emission: Emission, equation: Equation) -> list[Held]:
     x, update, *starts = equation.inputs
     moved = [d for d, n in enumerate(update.shape) if n != x.shape[d]]
-    view = emission.ideal(equation.outputs[0]).whole_along(moved)
+    view = emission.target(equation.outputs[0]).whole_along(moved)
     values = [emission.want(x, view), emission.want(update, View.of(update.shape, view.kept))]
     return [Held(view, apply(equation, [*values, *(emission.want(s, View.whole(())) for s in starts)])[0])]
 
@@ -41,7 +41,7 @@ def dynamic_update_slice_compact(emission: Emission, equation: Equation) -> list
 def gather_compact(emission: Emission, equation: Equation) -> list[Held]:
     """Columns of an embedding that are dead are not looked up."""
     (x, indices), p = equation.inputs, equation.params
-    numbers, sizes, ideal = p["dimension_numbers"], list(p["slice_sizes"]), emission.ideal(equation.outputs[0])
+    numbers, sizes, ideal = p["dimension_numbers"], list(p["slice_sizes"]), emission.target(equation.outputs[0])
     dropped = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
     kept = [d for d in range(len(x.shape)) if d not in dropped]
     offset = dict(zip(kept, sorted(numbers.offset_dims), strict=True))
@@ -85,7 +85,7 @@ def _renumbered(at: jax.Array, live: np.ndarray, size: int, mode: GatherScatterM
 @compacts("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
 def scatter_compact(emission: Emission, equation: Equation) -> list[Held]:
     x, indices, updates = equation.inputs
-    numbers, ideal = equation.params["dimension_numbers"], emission.ideal(equation.outputs[0])
+    numbers, ideal = equation.params["dimension_numbers"], emission.target(equation.outputs[0])
     dropped = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
     kept = [d for d in range(len(x.shape)) if d not in dropped]
     window = dict(zip(kept, sorted(numbers.update_window_dims), strict=True))

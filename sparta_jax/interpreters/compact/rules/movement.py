@@ -10,14 +10,14 @@ from jax import lax
 
 from ....grid import reshape_groups
 from ...jaxprs import Equation, apply
-from ..emission import Emission, Held, compacts, view_of_operand, whole
-from ..view import Kept, View
+from ..emission import Emission, Held, compacts, whole
+from ..view import Kept, View, view_of_operand
 
 
 @compacts("transpose")
 def transpose_compact(emission: Emission, equation: Equation) -> list[Held]:
     order = equation.params["permutation"]
-    view = emission.ideal(equation.outputs[0])
+    view = emission.target(equation.outputs[0])
     x = emission.want(equation.inputs[0], view.transpose([int(i) for i in np.argsort(order)]))
     return [Held(view, apply(equation, [x])[0])]
 
@@ -28,7 +28,7 @@ def broadcast_in_dim_compact(emission: Emission, equation: Equation) -> list[Hel
     if len(equation.inputs) != 1 or equation.params.get("sharding") is not None:
         return whole(emission, equation)
     x, at = equation.inputs[0], equation.params["broadcast_dimensions"]
-    view = emission.ideal(equation.outputs[0])
+    view = emission.target(equation.outputs[0])
     kept = [view.kept[d] if n == view.shape[d] else None for n, d in zip(x.shape, at, strict=True)]
     value = emission.want(x, View.of(x.shape, kept))
     return [Held(view, apply(equation, [value], shape=view.sizes)[0])]
@@ -40,7 +40,7 @@ def reshape_compact(emission: Emission, equation: Equation) -> list[Held]:
     x, (result,) = equation.inputs[0], equation.outputs
     if len(equation.inputs) != 1 or equation.params.get("sharding") is not None:
         return whole(emission, equation)
-    view = emission.ideal(result)
+    view = emission.target(result)
     sources, targets, axis = [], [], 0
     for olds, news in reshape_groups(x.shape, result.shape):
         kept = view.kept[axis : axis + len(news)]
@@ -78,7 +78,7 @@ def _flatten(sizes: Sequence[int], kept: Sequence[Kept]) -> np.ndarray:
 @compacts("rev")
 def rev_compact(emission: Emission, equation: Equation) -> list[Held]:
     (x,), turned = equation.inputs, equation.params["dimensions"]
-    view = emission.ideal(equation.outputs[0])
+    view = emission.target(equation.outputs[0])
     flip = lambda d, k: (x.shape[d] - 1 - k)[::-1] if d in turned and k is not None else k
     source = View.of(x.shape, [flip(d, k) for d, k in enumerate(view.kept)])
     return [Held(view, apply(equation, [emission.want(x, source)])[0])]
@@ -89,7 +89,7 @@ def slice_compact(emission: Emission, equation: Equation) -> list[Held]:
     """Along axes that are compacted the slice becomes part of the view."""
     (x,), p = equation.inputs, equation.params
     strides = p["strides"] or (1,) * len(x.shape)
-    view = emission.ideal(equation.outputs[0])
+    view = emission.target(equation.outputs[0])
     view = view.whole_along([d for d, s in enumerate(strides) if s != 1])
     source = View.of(
         x.shape, [None if k is None else start + k for start, k in zip(p["start_indices"], view.kept, strict=True)]
@@ -104,7 +104,7 @@ def slice_compact(emission: Emission, equation: Equation) -> list[Held]:
 @compacts("concatenate")
 def concatenate_compact(emission: Emission, equation: Equation) -> list[Held]:
     """Each operand in its own part of the result's view; those of which nothing is left are dropped."""
-    axis, view = equation.params["dimension"], emission.ideal(equation.outputs[0])
+    axis, view = equation.params["dimension"], emission.target(equation.outputs[0])
     parts, at = [], 0
     for x in equation.inputs:
         kept = _part(view.kept[axis], at, x.shape[axis])
@@ -123,7 +123,7 @@ def _part(kept: Kept, start: int, size: int) -> Kept:
 def split_compact(emission: Emission, equation: Equation) -> list[Held]:
     """Pieces of compact sizes."""
     (x,), axis, sizes = equation.inputs, equation.params["axis"], equation.params["sizes"]
-    ideals = [emission.ideal(v) for v in equation.outputs]
+    ideals = [emission.target(v) for v in equation.outputs]
     starts = np.cumsum([0, *sizes[:-1]])
     held = [view for view in ideals if not view.is_empty] or ideals
     others = [_all_of([view.kept[d] for view in held]) for d in range(len(x.shape))]
@@ -145,7 +145,7 @@ def pad_compact(emission: Emission, equation: Equation) -> list[Held]:
     """Padding that is dead is left out."""
     (x, padding), config = equation.inputs, equation.params["padding_config"]
     moved = [d for d, (low, high, between) in enumerate(config) if between or low < 0 or high < 0]
-    view = emission.ideal(equation.outputs[0]).whole_along(moved)
+    view = emission.target(equation.outputs[0]).whole_along(moved)
     kept, amounts = [], []
     for (low, high, between), n, k in zip(config, x.shape, view.kept, strict=True):
         own = None if k is None else _part(k, low, n)
@@ -161,7 +161,7 @@ def pad_compact(emission: Emission, equation: Equation) -> list[Held]:
 @compacts("stack")
 def stack_compact(emission: Emission, equation: Equation) -> list[Held]:
     """Operands of which nothing is left are dropped."""
-    axis, view = equation.params["axis"], emission.ideal(equation.outputs[0])
+    axis, view = equation.params["axis"], emission.target(equation.outputs[0])
     kept = [k for d, k in enumerate(view.kept) if d != axis]
     parts = [emission.want(equation.inputs[i], View.of(equation.inputs[i].shape, kept)) for i in view.indices(axis)]
     return [Held(view, jnp.stack(parts, axis))]
@@ -170,7 +170,7 @@ def stack_compact(emission: Emission, equation: Equation) -> list[Held]:
 @compacts("unstack")
 def unstack_compact(emission: Emission, equation: Equation) -> list[Held]:
     (x,), axis = equation.inputs, equation.params["axis"]
-    ideals = [emission.ideal(v) for v in equation.outputs]
+    ideals = [emission.target(v) for v in equation.outputs]
     live = [i for i, view in enumerate(ideals) if not view.is_empty]
     if not live:
         return whole(emission, equation)
@@ -185,7 +185,7 @@ def unstack_compact(emission: Emission, equation: Equation) -> list[Held]:
 
 @compacts("optimization_barrier", "device_put")
 def identities_compact(emission: Emission, equation: Equation) -> list[Held]:
-    views = [emission.ideal(v) for v in equation.outputs]
+    views = [emission.target(v) for v in equation.outputs]
     values = [emission.want(a, view_of_operand(a.shape, view)) for a, view in zip(equation.inputs, views, strict=True)]
     return [Held(view, y) for view, y in zip(views, apply(equation, values), strict=True)]
 
@@ -195,5 +195,5 @@ def iota_compact(emission: Emission, equation: Equation) -> list[Held]:
     """The other axes at their compact sizes."""
     if len(equation.inputs) > 0 or equation.params.get("sharding") is not None:
         return whole(emission, equation)
-    view = emission.ideal(equation.outputs[0]).whole_along([equation.params["dimension"]])
+    view = emission.target(equation.outputs[0]).whole_along([equation.params["dimension"]])
     return [Held(view, apply(equation, [], shape=view.sizes)[0])]

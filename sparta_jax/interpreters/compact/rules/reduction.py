@@ -18,7 +18,7 @@ from ..view import Kept, View
 def reduce_sum_compact(emission: Emission, equation: Equation) -> list[Held]:
     """Zeros are left out; what constants contribute is an offset."""
     (x,), axes = equation.inputs, equation.params["axes"]
-    view = emission.ideal(equation.outputs[0])
+    view = emission.target(equation.outputs[0])
     held = _source(x.shape, view, axes, emission.ideal(x).kept)
     (y,) = apply(equation, [emission.want(x, held)])
     if not emission.folds(x):
@@ -42,7 +42,7 @@ def _offset(emission: Emission, equation: Equation, held: View, base: View) -> j
 def reduce_compact(emission: Emission, equation: Equation) -> list[Held]:
     """The reduced axes are whole: a maximum counts zeros."""
     (x,), axes = equation.inputs, equation.params["axes"]
-    view = emission.ideal(equation.outputs[0])
+    view = emission.target(equation.outputs[0])
     source = _source(x.shape, view, axes, [None] * len(x.shape))
     return [Held(view, apply(equation, [emission.want(x, source)])[0])]
 
@@ -55,14 +55,14 @@ def _source(shape: Sequence[int], view: View, axes: Sequence[int], along: Sequen
 
 @compacts("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 def cumulative_compact(emission: Emission, equation: Equation) -> list[Held]:
-    view = emission.ideal(equation.outputs[0]).whole_along([equation.params["axis"]])
+    view = emission.target(equation.outputs[0]).whole_along([equation.params["axis"]])
     return [Held(view, apply(equation, [emission.want(equation.inputs[0], view)])[0])]
 
 
 @compacts("sort")
 def sort_compact(emission: Emission, equation: Equation) -> list[Held]:
     """All operands in one view, the sorted axis whole."""
-    ideals = [emission.ideal(v) for v in equation.outputs]
+    ideals = [emission.target(v) for v in equation.outputs]
     view = ideals[0]
     for other in ideals[1:]:
         view = view | other
@@ -75,7 +75,7 @@ def sort_compact(emission: Emission, equation: Equation) -> list[Held]:
 def top_k_compact(emission: Emission, equation: Equation) -> list[Held]:
     (x,) = equation.inputs
     axis = equation.params.get("axis", -1) % len(x.shape)
-    view = (emission.ideal(equation.outputs[0]) | emission.ideal(equation.outputs[1])).whole_along([axis])
+    view = (emission.target(equation.outputs[0]) | emission.target(equation.outputs[1])).whole_along([axis])
     if view.is_empty:
         return whole(emission, equation)
     value = emission.want(x, View.of(x.shape, view.kept))

@@ -12,7 +12,7 @@ SOURCES := pyproject.toml $(wildcard setup.py) $(shell find sparta_jax -name '*.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-full test-all lint format types notebooks bench bench-quick performance planning clean
+.PHONY: help demo test test-full test-all lint format types notebooks bench bench-quick performance planning mobilenet clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -88,6 +88,11 @@ bench-quick: $(VENV)/.installed-test
 ## make planning     how long propagating, compacting, planning and compiling take (minutes; keep the machine idle)
 planning: $(VENV)/.installed-test
 	$(RUN) -m benchmarks.planning --threads 2 --json benchmarks/results/planning/cpu-threads-2.json $(ARGS)
+
+## make mobilenet    what dead filters imply in MobileNetV1, and docs/mobilenet.md (minutes)
+mobilenet: $(VENV)/.installed-test
+	$(RUN) -m benchmarks.mobilenet --json benchmarks/results/mobilenet/mobilenet.json $(ARGS)
+	$(RUN) -m benchmarks.mobilenet_results
 
 ## make performance  rewrites docs/performance.md from benchmarks/results/
 performance: $(VENV)/.installed-test

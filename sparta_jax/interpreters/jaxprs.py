@@ -61,6 +61,12 @@ def like(variable: Variable) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False), **placed)
 
 
+def placed_like(x: jax.Array) -> dict[str, Any]:
+    """The keyword that makes the result of an indexing lie on an explicit mesh as `x` does; none elsewhere."""
+    sharding = jax.typeof(x).sharding
+    return {} if all(axis is None for axis in sharding.spec) else {"out_sharding": sharding}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Equation:
     """`outputs = primitive(inputs, **params)`.

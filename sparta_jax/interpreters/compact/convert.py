@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ..jaxprs import placed_like
 from .view import View
 
 FEW = 8  # contiguous runs that are taken as slices rather than by a gather
@@ -59,34 +60,42 @@ def _convert_axis(x: jax.Array, axis: int, have: View, want: View) -> jax.Array:
     source, target = have.indices(axis), want.indices(axis)
     if len(source) == len(target) and (source == target).all():
         return x
-    if not len(source) or not len(target):
+    at = np.minimum(np.searchsorted(source, target), max(len(source) - 1, 0))
+    if not np.isin(target, source).any():
         return jnp.zeros([len(target) if d == axis else n for d, n in enumerate(x.shape)], x.dtype)
-    at = np.minimum(np.searchsorted(source, target), len(source) - 1)
     return take(x, axis, np.where(source[at] == target, at, -1))
 
 
 def take(x: jax.Array, axis: int, at: np.ndarray) -> jax.Array:
     """The slices at fixed places of an axis, in that order; zeros where the place is -1."""
     runs = _runs(at)
-    if len(runs) == 1 and at[0] >= 0:
-        return lax.slice_in_dim(x, int(at[0]), int(at[-1]) + 1, axis=axis)
     if len(runs) <= FEW:
-        return lax.concatenate([_run(x, axis, at[a:b]) for a, b in runs], axis)
+        return _side_by_side(x, axis, [at[a:b] for a, b in runs])
     if (at < 0).any():
-        x = lax.concatenate([x, _zeros(x, axis, 1)], axis)
+        x = _padded(x, axis, 0, 1)
         at = np.where(at < 0, x.shape[axis] - 1, at)
     index = (slice(None),) * axis
-    return x.at[(*index, at)].get(mode="promise_in_bounds", unique_indices=len(np.unique(at)) == len(at))
+    unique = len(np.unique(at)) == len(at)
+    return x.at[(*index, at)].get(mode="promise_in_bounds", unique_indices=unique, **placed_like(x))
 
 
-def _run(x: jax.Array, axis: int, at: np.ndarray) -> jax.Array:
-    if at[0] < 0:
-        return _zeros(x, axis, len(at))
-    return lax.slice_in_dim(x, int(at[0]), int(at[-1]) + 1, axis=axis)
+def _side_by_side(x: jax.Array, axis: int, runs: Sequence[np.ndarray]) -> jax.Array:
+    """Contiguous slices and runs of zeros. Zeros are padding of a slice beside them: they lie on a mesh as it does."""
+    parts, low = [], 0
+    for i, run in enumerate(runs):
+        if run[0] < 0:
+            low = len(run) if i == 0 else 0
+            continue
+        high = len(runs[i + 1]) if i + 1 < len(runs) and runs[i + 1][0] < 0 else 0
+        part = lax.slice_in_dim(x, int(run[0]), int(run[-1]) + 1, axis=axis)
+        parts.append(_padded(part, axis, low, high) if low or high else part)
+        low = 0
+    return lax.concatenate(parts, axis) if len(parts) > 1 else parts[0]
 
 
-def _zeros(x: jax.Array, axis: int, size: int) -> jax.Array:
-    return jnp.zeros([size if d == axis else n for d, n in enumerate(x.shape)], x.dtype)
+def _padded(x: jax.Array, axis: int, low: int, high: int) -> jax.Array:
+    """With zeros before and behind along an axis."""
+    return lax.pad(x, jnp.zeros((), x.dtype), [(low, high, 0) if d == axis else (0, 0, 0) for d in range(x.ndim)])
 
 
 def _runs(at: np.ndarray) -> Sequence[tuple[int, int]]:

@@ -16,7 +16,7 @@ import numpy as np
 import sparta_jax as sj
 from sparta_jax.interpreters import LIVE
 
-from .machine import describe
+from .machine import ROOT, describe
 from .mobilenet_model import MobileNet
 from .mobilenet_results import Point, Study, dump
 
@@ -57,7 +57,7 @@ def measured(model: MobileNet, density: float, seed: int, biases: bool) -> Point
         live_per_layer=statistics.mean(live.values()),
         unfolded_per_layer=statistics.mean(unfolded.values()),
         flops=work_left(model, masks) if seed == 0 else None,
-        collapses=tuple(str(finding) for finding in found.warnings if finding.kind == "collapse"),
+        collapses=tuple(str(finding).replace(f"{ROOT}/", "") for finding in found.warnings if finding.kind == "collapse"),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -84,16 +85,17 @@ class MobileNet:
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
         """`x`: `[batch, height, width, 3]`. Returns `[batch, classes]`."""
-        x = layer(params["stem"], x, 2)
+        x = layer(params, "stem", x, 2)
         for i, (_, stride) in enumerate(self.blocks):
-            x = layer(params[f"block_{i}_depthwise"], x, stride, groups=x.shape[-1])
-            x = layer(params[f"block_{i}_pointwise"], x)
+            x = layer(params, f"block_{i}_depthwise", x, stride, groups=x.shape[-1])
+            x = layer(params, f"block_{i}_pointwise", x)
         return jnp.mean(x, axis=(1, 2)) @ params["classes"]["kernel"] + params["classes"]["bias"]
 
 
-def layer(p: Params, x: jax.Array, stride: int = 1, groups: int = 1) -> jax.Array:
+def layer(params: Params, name: str, x: jax.Array, stride: int = 1, groups: int = 1) -> jax.Array:
     """A convolution, its batch norm's scale and bias, relu6."""
-    y = jax.lax.conv_general_dilated(
-        x, p["kernel"], (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
-    )
-    return jax.nn.relu6(y * p["scale"] + p["bias"])
+    p = params[name]
+    convolve = functools.partial(jax.lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    with jax.named_scope(name):
+        y = convolve(x, p["kernel"], (stride, stride), "SAME", feature_group_count=groups)
+        return jax.nn.relu6(y * p["scale"] + p["bias"])

@@ -115,14 +115,14 @@ def page(study: Study) -> str:
         INTRODUCTION,
         "\n".join(f"- {name}: {fact}" for name, fact in facts.items()) + "\n",
         "## Half of the filters\n",
-        f"Sparsity: the share of weights that are not live, mean over the drawings (least to most). SparTA (OSDI'22) published "
+        f"Sparsity: the share of weights that are not live, mean over the drawings (least to most).\nSparTA (OSDI'22) published "
         f"{PUBLISHED:.1%} for this experiment.\n",
         half(study) + "\n",
         "## From a tenth of the filters to all\n",
         f"![live share of weights over live share of filters]({PLOT.name})\n",
         curve(study) + "\n",
         "## A tenth of the filters: collapse\n",
-        "With few live filters, no channel of a narrow layer has both its filters live, and what comes out is a constant. "
+        "With few live filters, no channel of a narrow layer has both its filters live, and what comes out is a constant.\n"
         "The warning names the place, what died of it, and what to keep. Of the first drawing:\n",
         *(collapse(study, biases) for biases in VARIANTS),
     ]
@@ -179,7 +179,7 @@ def plot(study: Study, path: Path = PLOT) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "mobilenet"
+    matplotlib.rcParams |= {"svg.hashsalt": "mobilenet", "svg.fonttype": "none"}
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")

@@ -18,6 +18,7 @@ from sparta_jax import products
 from sparta_jax.api import analysis as api_analysis
 from sparta_jax.api.analysis import Analysis, Followed
 from sparta_jax.formats.bsr import BSR
+from sparta_jax.interpreters.compact import price
 from sparta_jax.interpreters.facts import LIVE, ZERO
 from sparta_jax.interpreters.jaxprs import bind, evaluate
 
@@ -232,9 +233,14 @@ def _prologue_on_host() -> Iterator[None]:
         yield
 
 
-def always_compacting() -> Any:
-    """Dead slices are left out whether that pays or not: of tiny programs it never does."""
-    return mock.patch.object(api_analysis, "pays", return_value=True)
+@contextlib.contextmanager
+def always_compacting(moving: bool = True) -> Iterator[None]:
+    """Dead slices are left out whether that pays or not: of tiny programs it never does.
+
+    With `moving` also where values must be gathered for it."""
+    moved = 0.0 if moving else price.MOVED
+    with mock.patch.object(api_analysis, "pays", return_value=True), mock.patch.object(price, "MOVED", moved):
+        yield
 
 
 @contextlib.contextmanager

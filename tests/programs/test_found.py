@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,8 +31,21 @@ def found(function: Callable, *params: Param, shape: tuple[int, ...] = (2, 4, 8)
     return Found(params, (Data(shape),), (), (), function=function)
 
 
+def convolved(x, w):
+    return jax.lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+
+
+def constant_rows(p, x):
+    """A batch whose first two elements are constants, each with a row and channels of its own."""
+    first = jnp.broadcast_to(jnp.where(LIVE, 0, p[0][:, None, None] * p[1]), (2, 4, 8))
+    return convolved(jnp.concatenate([first, x[0] @ p[2] + p[1]]), p[3])[1:]
+
+
 FOUND = {
     "a product of vectors": found(lambda p, x: x[0] @ p[0], Param((8,), 0.0, 1.0, LIVE), shape=(8,)),
+    "a convolution of constants that differ along the batch": found(
+        constant_rows, Param((2,), 0.5, 0.5, None), ROW, COLUMNS, Param((2, 8, 6), 0.0, 0.3, None)
+    ),
     "less a bias behind constants": found(lambda p, x: jax.nn.relu(x[0] @ p[0] + p[1]) @ p[2] - p[3], COLUMNS, ROW, DENSE, ROW),
 }
 

@@ -39,7 +39,7 @@ def _plain(emission: Emission, equation: Equation) -> list[Held]:
     out = _difference(base, held, x.shape[x_feature])
     if not len(out):
         return [Held(view, y)]
-    shadow = _image(emission, equation, View.whole(x.shape).along(x_feature, out))
+    shadow = _image(emission, equation, source.along(x_feature, out))
     kernel = emission.want(w, weight.along(w_in, out))
     return [Held(view, y, apply(equation, [shadow, kernel])[0])]
 

@@ -65,6 +65,24 @@ def test_rows_of_an_embedding_that_are_zero_are_not_stored(mode):
     np.testing.assert_array_equal(fast(params, ids), want)
 
 
+def test_another_length_reads_the_same_compacted_params():
+    rng = np.random.default_rng(0)
+    shapes = {"e": (20, 8), "position": (32, 8), "w": (8, 64), "b": (64,), "v": (64, 8)}
+    params = {k: jnp.asarray(rng.standard_normal(s), jnp.float32) for k, s in shapes.items()}
+
+    def encode(p, ids):
+        x = p["e"][ids] + jnp.take(p["position"], jnp.arange(ids.shape[1]), axis=0) + p["position"][: ids.shape[1]]
+        return jax.nn.relu(x @ p["w"] + p["b"]) @ p["v"]
+
+    live = np.arange(64) < 20
+    fast = sj.sparsify(encode, {"w": sj.TeSA.channels(live, 1, (8, 64)), **dict.fromkeys(("b", "e", "position", "v"))})
+    packed = fast.pack(params, jnp.zeros((2, 8), jnp.int32))
+    assert packed.compacted
+    for shape in ((2, 8), (1, 20), (5, 3)):
+        ids = jnp.asarray(rng.integers(0, 20, shape), jnp.int32)
+        assert_near(fast(packed, ids), encode({**params, "w": jnp.where(live, params["w"], 0)}, ids))
+
+
 def test_what_costs_more_than_it_saves_is_left_whole():
     mask = np.ones((256, 256), bool)
     mask[:, 17] = False

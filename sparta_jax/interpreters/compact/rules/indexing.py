@@ -51,7 +51,7 @@ def gather_compact(emission: Emission, equation: Equation) -> list[Held]:
     for d, o in passing.items():
         sizes[d] = view.sizes[o]
     at = emission.want(indices, View.whole(indices.shape))
-    rows = _live_rows(emission, x, numbers, sizes)
+    rows = None if emission.is_fixed(indices) else _live_rows(emission, x, numbers, sizes)
     if rows is None:
         return [Held(view, apply(equation, [emission.want(x, source), at], slice_sizes=tuple(sizes))[0])]
     axis, live = rows
@@ -67,7 +67,7 @@ def _live_rows(emission: Emission, x: Atom, numbers, sizes: Sequence[int]) -> tu
     axes = numbers.start_index_map
     if len(axes) != 1 or axes[0] not in numbers.collapsed_slice_dims or sizes[axes[0]] != 1 or not emission.is_fixed(x):
         return None
-    live = emission.ideal(x, fold=False).kept[axes[0]]
+    live = View.around(emission.facts.value(x).nonzero).kept[axes[0]]
     return None if live is None or not len(live) else (axes[0], live)
 
 

@@ -115,8 +115,8 @@ def page(study: Study) -> str:
         INTRODUCTION,
         "\n".join(f"- {name}: {fact}" for name, fact in facts.items()) + "\n",
         "## Half of the filters\n",
-        f"Sparsity: the share of weights that are not live, mean over the drawings (least to most).\nSparTA (OSDI'22) published "
-        f"{PUBLISHED:.1%} for this experiment.\n",
+        "Sparsity: the share of weights that are not live, mean over the drawings (least to most).\n"
+        f"SparTA (OSDI'22) published {PUBLISHED:.1%} for this experiment.\n",
         half(study) + "\n",
         "## From a tenth of the filters to all\n",
         f"![live share of weights over live share of filters]({PLOT.name})\n",

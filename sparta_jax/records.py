@@ -147,7 +147,7 @@ class Report:
     def __str__(self) -> str:
         columns = [c for c in COLUMNS if c[0] != "module"]
         rows = _grouped([[cell(s) for _, cell in columns] for s in self.sites])
-        return "\n".join([self._headline(), *_table(columns, rows), *(f"  {line}" for line in self._left())])
+        return "\n".join([self._headline(), *_table(columns, rows), *(f"  {line}" for line in (*self._left(), DOUBT))])
 
     def _left(self) -> list[str]:
         """What was compacted, what stayed dense and why, and where facts were lost; alike lines once."""
@@ -188,6 +188,7 @@ def _reasons(site: SiteRecord) -> str:
     return "; ".join(f"{kernel} {why}" for kernel, why in site.refused)
 
 
+DOUBT = "in doubt: `verify` compares values and gradients with the masked program, and names the first variable where they part"
 MOST = 12  # params that a report shows the live slices of
 NUMBER = re.compile(r"(?<![.\w])\d+(?![.\w])|(?<=_)\d+")
 COLUMNS = (

@@ -121,15 +121,33 @@ class Grid:
 
     def block(self, sizes: Sequence[int], reduce=np.logical_or) -> np.ndarray:
         """One entry per block of `sizes` (the last block of an axis may be smaller): `reduce` over its elements."""
-        out = self.cells
+        out, runs = self._runs_of_blocks(sizes, reduce)
+        for axis, lengths in enumerate(runs):
+            out = np.repeat(out, lengths, axis)
+        return out
+
+    def count_blocks(self, sizes: Sequence[int]) -> int:
+        """How many blocks of `sizes` hold a True element."""
+        out, runs = self._runs_of_blocks(sizes, np.logical_or)
+        for lengths in reversed(runs):
+            out = out @ lengths
+        return int(out)
+
+    def _runs_of_blocks(self, sizes: Sequence[int], reduce) -> tuple[np.ndarray, list[np.ndarray]]:
+        """One entry per run of neighbouring blocks that lie in the same cell, and along each axis the lengths of the runs."""
+        out, runs = self.cells, []
         for axis in reversed(range(self.ndim)):  # the last axis first: numpy reduces it ten times as fast as any other
             cut, size = self.cuts[axis], sizes[axis]
             edges = np.append(np.arange(0, cut[-1], size), cut[-1])
-            cuts = np.union1d(cut, edges)
-            out = np.take(out, np.searchsorted(cut, cuts[:-1], "right") - 1, axis)
-            if len(edges) > 1:
-                out = reduce.reduceat(out, np.searchsorted(cuts, edges[:-1]), axis)
-        return out
+            first, end = np.searchsorted(cut, edges[:-1], "right") - 1, np.searchsorted(cut, edges[1:], "left")
+            starts = np.flatnonzero(np.diff(first, prepend=-1) | np.diff(end, prepend=-1))
+            lengths = (end - first)[starts]
+            before = np.cumsum(lengths) - lengths
+            out = np.take(out, np.repeat(first[starts] - before, lengths) + np.arange(lengths.sum()), axis)
+            if (lengths > 1).any():
+                out = reduce.reduceat(out, before, axis)
+            runs.insert(0, np.diff(starts, append=len(first)))
+        return out, runs
 
     # -- movement
 

@@ -86,7 +86,7 @@ class Product:
     def values_shape(self) -> tuple[int, ...]:
         if self.layout.block is None:
             return self.pattern.shape
-        return int(self.pattern.block_mask(self.layout.block).sum()), *self.layout.block
+        return self.pattern.nnzb(self.layout.block), *self.layout.block
 
 
 # -- the three functions

@@ -185,6 +185,11 @@ class TeSA:
         check_block(block, self.shape)
         return self._grid.block(block)
 
+    def nnzb(self, block: Sequence[int]) -> int:
+        """The number of blocks that hold a live element; the last block of an axis may be smaller."""
+        check_block(block, self.shape)
+        return self._grid.count_blocks(block)
+
     def channel_mask(self, axis: int) -> np.ndarray:
         """`bool[shape[axis]]`: which slices along one axis hold a live element."""
         axis = check_axis(axis, self.shape)

@@ -149,6 +149,7 @@ def test_blocks_and_channels_that_hold_a_live_element(case, size):
     for index in np.argwhere(mask):
         want[tuple(index // size)] = True
     np.testing.assert_array_equal(tesa.block_mask([size] * len(shape)), want)
+    assert tesa.nnzb([size] * len(shape)) == want.sum()
     coarse = tesa.coarsen([size] * len(shape))
     check(coarse, TeSA.blocks(want, [size] * len(shape), shape).mask)
     assert coarse | tesa == coarse

@@ -122,14 +122,17 @@ class Analysis:
         """
         original, out_tree = trace(call.fn, *call.leaves, inline_remat=inline_remat)
         params = {original.inputs[i] for i in call.params}
-        program, loops = unrolled(original, _facts(original, call), params, unroll, inline_remat)
+        with announced("writing out loops over sparse stacked weights"):
+            program, loops = unrolled(original, _facts(original, call), params, unroll, inline_remat)
         with announced(f"following the facts of {len(call.params)} params through {len(program.equations)} equations"):
             source = Followed.of(program, call)
         compacting = call.is_compacted if compacting is None else compacting
         used, compaction = source, None
         if compacting is not False:
-            used, compaction = _compacted(source, call, packed=inline_remat, always=bool(compacting))
-        rewritten, unmatched = rewrite(used.program, used.facts, used.origins.fixed, chooser, unroll)
+            with announced("leaving out dead slices"):
+                used, compaction = _compacted(source, call, packed=inline_remat, always=bool(compacting))
+        with announced(f"matching products among {len(used.program.equations)} equations"):
+            rewritten, unmatched = rewrite(used.program, used.facts, used.origins.fixed, chooser, unroll)
         return cls(
             call=call,
             out_tree=out_tree,

@@ -43,7 +43,7 @@ def pattern_of(tesa: TeSA, block: tuple[int, int]) -> Pattern:
 
 @functools.lru_cache(maxsize=4096)
 def live_blocks(tesa: TeSA, block: tuple[int, int]) -> int:
-    return int(tesa.block_mask(block).sum())
+    return tesa.nnzb(block)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -47,13 +47,13 @@ class XlaBsrSDDMM:
         return [Blocks(b, self._rows(problem, b)) for b in blocks if b is not None]
 
     def _rows(self, problem: SDDMM, block: tuple[int, int]) -> int:
-        nnzb = max(int(problem.pattern.block_mask(block).sum()), 1)
+        nnzb = max(problem.pattern.nnzb(block), 1)
         rows = max(PART_BYTES // (4 * nnzb * sum(block)), 8)
         return min(problem.m, 1 << (rows.bit_length() - 1))
 
     def cost(self, problem: SDDMM, config: Blocks) -> Cost:
         (br, bc), itemsize = config.block, problem.out_dtype.itemsize
-        nnzb = int(problem.pattern.block_mask(config.block).sum())
+        nnzb = problem.pattern.nnzb(config.block)
         stored = nnzb * br * bc * itemsize
         scattering = stored + problem.k * problem.n * itemsize if problem.layout == DENSE else 0
         gathered = 2.0 * problem.m * nnzb * (br * problem.x_dtype.itemsize + bc * problem.g_dtype.itemsize)

@@ -50,14 +50,14 @@ class XlaBsrSpMM:
         return [Blocks(b, self._rows(problem, b)) for b in blocks if b is not None]
 
     def _rows(self, problem: SpMM, block: tuple[int, int]) -> int:
-        nnzb = max(int(problem.pattern.block_mask(block).sum()), 1)
+        nnzb = max(problem.pattern.nnzb(block), 1)
         wide = block[0] if problem.transposed else block[1]
         rows = max(PART_BYTES // (4 * nnzb * wide), 8)
         return min(problem.m, 1 << (rows.bit_length() - 1))
 
     def cost(self, problem: SpMM, config: Blocks) -> Cost:
         br, bc = config.block
-        nnzb = int(problem.pattern.block_mask(config.block).sum())
+        nnzb = problem.pattern.nnzb(config.block)
         stored = nnzb * br * bc * problem.w_dtype.itemsize
         packing = 2 * stored + problem.k * problem.n * problem.w_dtype.itemsize if problem.layout == DENSE else 0.0
         partials = 2.0 * problem.m * nnzb * (br + bc) * 4

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name}: {statistics.median(s.total for s in outcome.samples):.2f} s", flush=True)
         outcomes.append(outcome)
     command = shlex.join(["python", "-m", "benchmarks.planning", *(argv or sys.argv[1:])])
-    run = Planning(describe(), command, load, tuple(outcomes))
+    run = Planning(describe(), command, load, os.nice(0), tuple(outcomes))
     print("\n".join(lines(run)))
     if args.json:
         dump(run, args.json)

@@ -71,11 +71,17 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Planning:
-    """One call of the command; `load` is the machine's mean number of running processes in the minute before."""
+    """One call of the command.
+
+    Attributes:
+      load: the machine's mean number of running processes in the minute before.
+      niceness: of the measured processes; below 0 they come before others.
+    """
 
     machine: Machine
     command: str
     load: float
+    niceness: int
     outcomes: tuple[Outcome, ...]
 
     def __getitem__(self, name: str) -> Outcome:
@@ -121,7 +127,7 @@ def load(path: Path = FILE) -> Planning:
     """The run in a file that `dump` wrote."""
     tree = json.loads(path.read_text())
     outcomes = tuple(Outcome(o["name"], tuple(Sample(**s) for s in o["samples"])) for o in tree["outcomes"])
-    return Planning(Machine(**tree["machine"]), tree["command"], tree["load"], outcomes)
+    return Planning(Machine(**tree["machine"]), tree["command"], tree["load"], tree["niceness"], outcomes)
 
 
 def section(path: Path = FILE) -> str:
@@ -135,7 +141,7 @@ def section(path: Path = FILE) -> str:
         "Encoder": ENCODER,
         "Method": f"a fresh process each, medians of {len(run.outcomes[0].samples)}; imports and the backend's start do not "
         "count; packing, which is done once, stands apart; CPU seconds are of all threads",
-        "Load": f"{run.load:.1f} processes ran on the {run.machine.cores} cores in the minute before",
+        "Load": f"{run.load:.1f} processes ran on the {run.machine.cores} cores in the minute before; niceness {run.niceness}",
         "Command": f"`{run.command}`",
         "Data": f"`{path.relative_to(ROOT)}`",
     }

@@ -21,7 +21,7 @@ def run(seconds: float) -> Planning:
     """Every case took that long."""
     sample = Sample({"pack": 9.0, "compile": seconds}, {"pack": 9.0, "compile": seconds}, 10**9)
     outcomes = tuple(Outcome(name, (sample,) * 3) for name in planning.CASES)
-    return Planning(MACHINE, "python -m benchmarks.planning", 0.5, outcomes)
+    return Planning(MACHINE, "python -m benchmarks.planning", 0.5, 0, outcomes)
 
 
 def test_each_case_is_described():

@@ -97,6 +97,90 @@ def test_what_costs_more_than_it_saves_is_left_whole():
     assert "costs more than it saves" in str(report)
 
 
+LIVE = [0, 2, 5]
+B0 = jnp.asarray([0.0, 1.3, 0.0, 0.7, 2.1, 0.0])  # behind a live column the data make it positive
+
+
+@jax.custom_jvp
+def root_of_product(a, b):
+    return jnp.sqrt(a * b)
+
+
+@root_of_product.defjvp
+def root_of_product_jvp(primals, tangents):
+    (a, b), (da, db) = primals, tangents
+    root = jnp.sqrt(a * b)
+    return root, 0.5 / root * (da * b + a * db)
+
+
+def normalised_loop(p, h):
+    """Of a carry of zeros the norm's derivative is not finite."""
+
+    def step(carry, _):
+        h, kept = carry
+        h = h @ p["u"]
+        h = h / jnp.linalg.norm(h, axis=-1, keepdims=True)
+        return (h, jnp.tanh(kept * p["s"])), kept
+
+    (h, kept), all_kept = jax.lax.scan(step, (h, jnp.broadcast_to(p["b"], h.shape)), None, length=3)
+    return h + kept + all_kept.sum(0)
+
+
+NONSENSE = {
+    "quotient": lambda p, h: p["s"] / (h * h + p["b"]),
+    "power": lambda p, h: jnp.power(h * h + p["b"], p["s"]),
+    "beside others": lambda p, h: p["s"] / jnp.where(np.isin(np.arange(6), LIVE), h * h, p["b"]),
+    "inside remat": lambda p, h: jax.checkpoint(lambda h, b, s: jnp.sqrt(h * s + b) * s)(h * h, p["b"], p["s"]),
+    "custom derivative": lambda p, h: root_of_product(jnp.where(np.isin(np.arange(6), LIVE), h * h, p["b"]), p["s"]),
+    "inside a loop": normalised_loop,
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_what_stands_for_live_elements_reaches_no_gradient(name, monkeypatch):
+    monkeypatch.setattr(analysis, "pays", lambda *_: True)
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.uniform(0.5, 1.5, shape), jnp.float32)
+    params = {"w": draw(8, 6), "b": B0, "s": draw(6), "u": draw(6, 6), "v": draw(6, 4)}
+    mask = np.isin(np.arange(6), LIVE) & np.ones((8, 1), bool)
+    x = draw(3, 8) / 8
+    fn = lambda p, x: NONSENSE[name](p, x @ p["w"]) @ p["v"]
+    fast = sj.sparsify(fn, {"w": mask, "b": None, "s": None, "u": None, "v": None})
+    masked = lambda p, x: fn({**p, "w": jnp.where(mask, p["w"], 0)}, x)
+    loss = lambda fn: lambda p: jnp.sum(jnp.sin(fn(p, x)))
+    for of in (jax.grad, lambda f: jax.grad(lambda p: sum(jnp.sum(g * g) for g in jax.tree.leaves(jax.grad(f)(p))))):
+        got, want = (jax.jit(of(loss(f)))(params) for f in (fast, masked))
+        for key in params:
+            assert_near(got[key], want[key])
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32])
+def test_lookups_of_dead_rows_are_neither_sorted_nor_unique(dtype, monkeypatch):
+    monkeypatch.setattr(analysis, "pays", lambda *_: True)
+    mask = np.zeros((300, 8), bool)
+    mask[[1, 4, 70, 290]] = True
+    params, ids = {"e": jnp.asarray(np.random.default_rng(0).standard_normal((300, 8)), jnp.float32)}, jnp.arange(0, 80, 2)
+    look = lambda p, ids: p["e"].at[ids].get(mode="clip", indices_are_sorted=True, unique_indices=True)
+    fast = sj.sparsify(look, {"e": mask})
+    want = look({"e": jnp.where(mask, params["e"], 0)}, ids)
+    np.testing.assert_array_equal(fast(params, ids.astype(dtype)), want)
+    assert "indices_are_sorted=True" not in str(jax.make_jaxpr(fast)(params, ids.astype(dtype)))
+
+
+def test_random_keys_of_which_branches_use_some(monkeypatch):
+    monkeypatch.setattr(analysis, "pays", lambda *_: True)
+    rng = np.random.default_rng(0)
+    params = {"w": jnp.asarray(rng.standard_normal((8, 6)), jnp.float32)}
+    mask, x = np.isin(np.arange(6), LIVE) & np.ones((8, 1), bool), jnp.ones((3, 8))
+
+    def fn(p, x):
+        keys = jax.random.split(jax.random.key(1), 4)
+        drop = lambda key, y: jnp.where(jax.random.bernoulli(key, 0.5, y.shape), y, 0) @ p["w"].T
+        return jax.lax.cond(x[0, 0] > 0, lambda k, y: drop(k[0], y), lambda k, y: drop(k[::-1][0], y), keys, x @ p["w"])
+
+    assert_near(sj.sparsify(fn, {"w": mask})(params, x), fn({"w": jnp.where(mask, params["w"], 0)}, x))
+
+
 def assert_near(got, want):
     scale = max(float(jnp.linalg.norm(want)), 1e-6)
     assert float(jnp.linalg.norm(got - want)) <= 1e-5 * scale

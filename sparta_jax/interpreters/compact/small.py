@@ -20,6 +20,20 @@ from .elementwise import is_elementwise
 
 SMALL: dict[str, Callable] = {}
 
+# What is linear in each operand, or picks among elements: of finite operands its values and derivatives are finite.
+MULTILINEAR = frozenset(
+    {
+        *("add", "sub", "mul", "add_any", "neg", "max", "min", "select_n", "clamp", "copy", "convert_element_type", "name"),
+        *("stop_gradient", "real", "imag", "conj", "complex", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "not"),
+        *("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "rev", "iota", "slice", "split", "concatenate"),
+        *("pad", "stack", "unstack", "gather", "dynamic_slice", "dynamic_update_slice", "sort", "top_k", "device_put"),
+        *("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max", "optimization_barrier"),
+        *("dot_general", "conv_general_dilated", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and"),
+        *("reduce_or", "reduce_xor", "argmax", "argmin", "cumsum", "cumprod", "cummax", "cummin"),
+        *("reduce_window_sum", "reduce_window_max", "reduce_window_min"),
+    }
+)
+
 
 def evaluate_small(equation: Equation, values: Sequence[jax.Array]) -> list[jax.Array]:
     """The results of one equation; without a rule of its own on operands of their whole size."""
@@ -185,11 +199,6 @@ def windowed(equation: Equation) -> list[int]:
         and tuple(p["padding"][d]) == (0, 0)
     )
     return [d for d in range(len(p["window_dimensions"])) if not plain(d)]
-
-
-@small("remat2", "checkpoint", "remat")
-def remat_small(equation: Equation, *values: jax.Array) -> list[jax.Array]:
-    return run_small(body(equation), values)
 
 
 @small("custom_jvp_call")

@@ -6,10 +6,12 @@ import functools
 import operator
 from collections.abc import Callable, Sequence
 
-from ...facts import both
+import jax
+
+from ...facts import Fact, Need, both
 from ...inner import Body, bodies_of, emit
-from ...jaxprs import REMAT, Equation, Variable
-from ...propagate import Facts, propagate
+from ...jaxprs import REMAT, Atom, Equation
+from ...propagate import propagate
 from ...rules.loops import Scan, While
 from ..emission import Emission, Held, compacts, whole
 from ..view import View
@@ -78,9 +80,9 @@ class Inside:
     def __init__(self, body: Body):
         self.program = body.program
         self.facts = propagate(body.program, body.inputs, body.outputs)
-        self.inputs = [_live(self.facts, v).nonempty for v in self.program.inputs]
+        self.inputs = [used_of(v, self.facts.value(v), self.facts.need(v)) for v in self.program.inputs]
         needs = zip(self.program.outputs, body.outputs, strict=True)
-        self.outputs = [View.around(both(self.facts.value(v).nonzero, need)).nonempty for v, need in needs]
+        self.outputs = [used_of(v, self.facts.value(v), need) for v, need in needs]
 
     def run(self, inputs: Sequence[View], outputs: Sequence[View]) -> Callable[..., list]:
         """The body on values in these views."""
@@ -104,8 +106,11 @@ def results_in(emission: Emission, equation: Equation) -> Views:
     return [emission.target(v).nonempty for v in equation.outputs]
 
 
-def _live(facts: Facts, variable: Variable) -> View:
-    return View.around(both(facts.value(variable).nonzero, facts.need(variable)))
+def used_of(atom: Atom, fact: Fact, need: Need) -> View:
+    """The view of an operand outside which it is zero or not needed; it holds something, of random keys everything."""
+    if jax.dtypes.issubdtype(atom.aval.dtype, jax.dtypes.extended):
+        return View.whole(atom.shape)
+    return View.around(both(fact.nonzero, need)).nonempty
 
 
 def _stacked(view: View, length: int) -> View:

@@ -19,6 +19,7 @@ from ...registry import backward_rules
 from ..derivative import with_derivative, with_pullback
 from ..emission import Emission, Held, compacts
 from ..view import View
+from .bodies import used_of
 
 
 @compacts("custom_jvp_call")
@@ -62,8 +63,7 @@ def call_views(emission: Emission, equation: Equation) -> tuple[list[View], list
     wanted = [emission.target(v).nonempty for v in equation.outputs]
     facts = [emission.facts.value(a) for a in equation.inputs]
     needs = backward_rules[equation.name]([holding(v) for v in wanted], *facts, **equation.params)
-    used = [both(f.nonzero, need) for f, need in zip(facts, needs, strict=True)]
-    return [View.around(u).nonempty for u in used], wanted
+    return [used_of(a, f, need) for a, f, need in zip(equation.inputs, facts, needs, strict=True)], wanted
 
 
 def inner(program: Program, inputs: Sequence[View], outputs: Sequence[View]) -> Callable[..., list]:

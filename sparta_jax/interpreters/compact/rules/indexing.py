@@ -59,7 +59,8 @@ def gather_compact(emission: Emission, equation: Equation) -> list[Held]:
     zero = jnp.zeros([1 if d == axis else n for d, n in enumerate(table.shape)], table.dtype)
     table = checkpoint_name(lax.concatenate([table, zero], axis), SETTLED)
     values = [table, _renumbered(at, live, x.shape[axis], p["mode"])]
-    return [Held(view, apply(equation, values, slice_sizes=tuple(sizes))[0])]
+    changed = {"slice_sizes": tuple(sizes), "indices_are_sorted": False, "unique_indices": False}  # dead rows become one
+    return [Held(view, apply(equation, values, **changed)[0])]
 
 
 def _live_rows(emission: Emission, x: Atom, numbers, sizes: Sequence[int]) -> tuple[int, np.ndarray] | None:
@@ -75,6 +76,7 @@ def _renumbered(at: jax.Array, live: np.ndarray, size: int, mode: GatherScatterM
     """Row numbers of a table of `size` rows as those of its `live` rows with one row of zeros behind."""
     places = np.full(size, len(live), np.int32)
     places[live] = np.arange(len(live))
+    at = at if at.dtype.itemsize >= places.itemsize else at.astype(places.dtype)
     inside = jnp.clip(at, 0, size - 1)
     found = jnp.asarray(places).at[inside].get(mode="promise_in_bounds")
     if mode == GatherScatterMode.FILL_OR_DROP:

@@ -15,6 +15,7 @@ from ..problem import DENSE, Layout, Planner
 from ..products import Product, spmm, spmm_epilogue
 from .inner import Body, bodies_of, emit
 from .jaxprs import Atom, Constant, Equation, Program, Variable, bind, located, read
+from .poles import off_poles, partly_needed
 from .propagate import Facts, propagate
 from .scores import Freedom
 from .sites import Site, Unmatched, find_sites
@@ -34,7 +35,8 @@ def rewrite(
     for equation in program.equations:
         if bodies := bodies_of(equation, facts):
             inner[equation] = tuple(_inner(body, fixed, planner, unroll, facts.freedom) for body in bodies)
-    return Rewritten(program, tuple(sites), dead_variables(program, facts), planner, inner), unmatched
+    zeros, partly = dead_variables(program, facts), partly_needed(program, facts)
+    return Rewritten(program, tuple(sites), zeros, planner, inner, partly), unmatched
 
 
 def _inner(body: Body, fixed: Set[Variable], planner: Planner, unroll: bool | None, freedom: Freedom | None) -> Inner:
@@ -74,6 +76,7 @@ class Rewritten:
       zeros: results that are dead everywhere.
       planner: who chooses the kernels.
       inner: the programs inside its equations.
+      partly: which elements are needed of results that are not finite everywhere.
     """
 
     program: Program
@@ -81,6 +84,7 @@ class Rewritten:
     zeros: frozenset[Variable]
     planner: Planner
     inner: Mapping[Equation, tuple[Inner, ...]] = dataclasses.field(default_factory=dict)
+    partly: Mapping[Equation, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
@@ -122,6 +126,8 @@ class Rewritten:
 
     def _equation(self, equation: Equation, values: list) -> Sequence:
         bodies = self.inner.get(equation, ())
+        if equation in self.partly:
+            values = off_poles(equation, self.partly[equation], values)
         if not any(b.changed for b in bodies):
             return bind(equation, values)
         with located(equation):

@@ -167,6 +167,47 @@ def test_lookups_of_dead_rows_are_neither_sorted_nor_unique(dtype, monkeypatch):
     assert "indices_are_sorted=True" not in str(jax.make_jaxpr(fast)(params, ids.astype(dtype)))
 
 
+@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize(
+    "select", [lambda need, r: jnp.where(need, r, 0), lambda need, r: r * need.astype(r.dtype)], ids=["where", "product"]
+)
+def test_what_nobody_needs_is_no_divisor(select, pays, monkeypatch):
+    monkeypatch.setattr(analysis, "pays", lambda *_: pays)
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.uniform(0.5, 1.5, shape), jnp.float32)
+    params, x, lower = (
+        {"w": draw(8, 6), "b": draw(6), "q": draw(8, 6), "v": draw(6, 4)},
+        draw(6, 8),
+        np.tril(np.ones((6, 6), bool)),
+    )
+    mask = np.isin(np.arange(6), LIVE) & np.ones((8, 1), bool)
+    fn = lambda p, x: select(~lower, (x @ p["q"]) / jnp.where(lower, (x @ p["w"]) ** 2 + 1, p["b"])) @ p["v"]
+    fast = sj.sparsify(fn, {"w": mask, "b": None, "q": None, "v": None})
+    masked = lambda p, x: fn({**p, "w": jnp.where(mask, p["w"], 0)}, x)
+    assert_near(fast(params, x), masked(params, x))
+    got, want = (jax.jit(jax.grad(lambda p, f=f: jnp.sum(jnp.sin(f(p, x)))))(params) for f in (fast, masked))
+    for key in params:
+        assert_near(got[key], want[key])
+
+
+def test_effects_beside_constants_happen_once(monkeypatch):
+    monkeypatch.setattr(analysis, "pays", lambda *_: True)
+    seen = []
+
+    def fn(p, x):
+        def step(carry, _):
+            jax.debug.callback(lambda _: seen.append(1), carry[0, 0])
+            return jnp.tanh(carry + p["b"]), None
+
+        carry, _ = jax.lax.scan(step, jnp.broadcast_to(p["b"], (3, 6)), None, length=2)
+        return jnp.concatenate([x @ p["w"], carry], -1) @ jnp.concatenate([p["w"], p["w"]], 1).T
+
+    mask = np.isin(np.arange(6), LIVE) & np.ones((8, 1), bool)
+    sj.sparsify(fn, {"w": mask, "b": None})({"w": jnp.ones((8, 6)), "b": jnp.ones(6)}, jnp.ones((3, 8))).block_until_ready()
+    jax.effects_barrier()
+    assert len(seen) == 2
+
+
 def test_random_keys_of_which_branches_use_some(monkeypatch):
     monkeypatch.setattr(analysis, "pays", lambda *_: True)
     rng = np.random.default_rng(0)

@@ -15,12 +15,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ...grid import combine
 from ..facts import CONST, LIVE, Fact
 from ..inner import bodies_of
 from ..jaxprs import REMAT, Atom, Constant, Equation, Program, Variable, located
+from ..poles import broadcastable
 from ..propagate import Facts, propagate
 from ..stage import fixed_variables
 from .elementwise import is_elementwise
@@ -41,7 +41,7 @@ def shadows(
     wanted = _wanted(program, facts, fixed, also)
     values: dict[Variable, jax.Array] = {v: x for v, x in {**program.constants, **given}.items() if v in wanted}
     for equation in program.equations:
-        if wanted.isdisjoint(equation.outputs):
+        if equation.effects or wanted.isdisjoint(equation.outputs):
             continue
         operands = [_operand(a, facts, values) for a in equation.inputs]
         if any(x is None for x in operands):
@@ -128,12 +128,8 @@ def _constants_of(x: jax.Array, fact: Fact) -> jax.Array:
     """`x` where the fact is a constant, zero elsewhere."""
     if (fact.value.cells == CONST).all():
         return x
-    is_const = fact.value.map(lambda c: c == CONST)
-    cells = is_const.cells
-    for axis, cut in enumerate(is_const.cuts):
-        if cells.shape[axis] > 1:
-            cells = np.repeat(cells, np.diff(cut), axis)
-    return jnp.where(cells, x, jnp.zeros((), x.dtype))
+    is_const = broadcastable(fact.value.map(lambda c: c == CONST))
+    return jnp.where(is_const, x, jnp.zeros((), x.dtype))
 
 
 def _is_plain(variable: Variable) -> bool:

@@ -20,7 +20,7 @@ table = pytest.importorskip(
 )
 pytestmark = pytest.mark.filterwarnings("ignore")  # the table's functions ask for types that JAX warns of
 
-LOOKED_AT, PER_GROUP, SMALL, TOGETHER = 9, 3, 20_000, 8
+LOOKED_AT, PER_GROUP, SMALL, TOGETHER = 9, 2, 20_000, 8
 COSTLY = {"igamma", "igammac", "random_categorical", "random_gamma", "regularized_incomplete_beta"}  # seconds to compile
 KINDS = "element", "block", "channel"
 

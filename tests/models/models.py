@@ -11,12 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from programs import host
 from programs.check import always_compacting, plain_products
 
 import sparta_jax as sj
 
-KINDS = ("element", "block", "outputs", "inputs")
+KINDS = ("element", "outputs", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("block", "inputs")))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -26,30 +26,34 @@ from .bodies import used_of
 def custom_jvp_call_compact(emission: Emission, equation: Equation) -> list[Held]:
     """The body compacted; the program of the user's derivative, at the same views, in the derivative's place."""
     views, wanted = call_views(emission, equation)
-    values = [emission.want(a, v) for a, v in zip(equation.inputs, views, strict=True)]
-    if all(v.is_whole for v in (*views, *wanted)):
-        return [Held(v, y) for v, y in zip(wanted, apply(equation, values), strict=True)]
 
     def derivative(program: Program, *operands):
         ins, outs = [*views, *moving(equation.inputs, views)], [*wanted, *moving(equation.outputs, wanted)]
         return inner(program, ins, outs)(*operands)
 
-    outs = with_derivative(inner(body(equation), views, wanted), derivative, equation, values)
-    return [Held(v, y) for v, y in zip(wanted, outs, strict=True)]
+    return _called(emission, equation, views, wanted, with_derivative, derivative)
 
 
 @compacts("custom_vjp_call")
 def custom_vjp_call_compact(emission: Emission, equation: Equation) -> list[Held]:
     """As of `custom_jvp_call`; the forward pass is run again by the backward one, where the compiler finds it twice."""
     views, wanted = call_views(emission, equation)
-    values = [emission.want(a, v) for a, v in zip(equation.inputs, views, strict=True)]
-    if all(v.is_whole for v in (*views, *wanted)):
-        return [Held(v, y) for v, y in zip(wanted, apply(equation, values), strict=True)]
 
     def pull(program: Program, *operands):
         return inner(program, [*views, *moving(equation.outputs, wanted)], moving(equation.inputs, views))(*operands)
 
-    outs = with_pullback(inner(body(equation), views, wanted), pull, equation, values)
+    return _called(emission, equation, views, wanted, with_pullback, pull)
+
+
+def _called(
+    emission: Emission, equation: Equation, views: list[View], wanted: list[View], attach: Callable, derivative: Callable
+) -> list[Held]:
+    """The call itself where all of it is wanted, else its body in these views with a derivative attached."""
+    values = [emission.want(a, v) for a, v in zip(equation.inputs, views, strict=True)]
+    if all(v.is_whole for v in (*views, *wanted)):
+        outs = apply(equation, values)
+    else:
+        outs = attach(inner(body(equation), views, wanted), derivative, equation, values)
     return [Held(v, y) for v, y in zip(wanted, outs, strict=True)]
 
 

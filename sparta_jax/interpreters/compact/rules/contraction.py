@@ -14,7 +14,7 @@ from ..convert import inside, reduced
 from ..emission import Emission, Held, compacts
 from ..price import moves_pay
 from ..small import expanded
-from ..view import Kept, View, meet
+from ..view import Kept, View, holds, meet
 
 
 @compacts("dot_general")
@@ -59,11 +59,7 @@ def _contracted(emission: Emission, equation: Equation, view: View, held: Sequen
             continue
         for place, axis in enumerate(axes):
             kept = meet(have.view.kept[axis], base[place])
-            if (
-                View.of(atom.shape, [None] * len(atom.shape))
-                .along(axis, kept)
-                .holds(View.whole(atom.shape).along(axis, held[place]))
-            ):
+            if holds(kept, held[place]):
                 moved += 0 if _same(have.view.kept[axis], held[place]) else math.prod(have.view.sizes)
                 wider[place] = kept
     extra = math.prod(view.sizes) * (_contracted_size(equation, wider) - _contracted_size(equation, held))

@@ -89,7 +89,7 @@ class Rewritten:
     @property
     def changed(self) -> bool:
         """Whether anything in it is computed otherwise than by its equations."""
-        return bool(self.sites or self.zeros or self.partly) or any(b.changed for bodies in self.inner.values() for b in bodies)
+        return bool(self.sites or self.zeros) or any(b.changed for bodies in self.inner.values() for b in bodies)
 
     def run(
         self,

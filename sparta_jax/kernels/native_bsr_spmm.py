@@ -9,16 +9,15 @@ import jax
 import numpy as np
 
 from ..formats.bsr import BSR, Pattern
-from ..problem import DENSE, SDDMM, Cost, SpMM
+from ..problem import SDDMM, Cost, SpMM
 from ..tesa import TeSA
 from . import native
+from .native_cost import live_blocks, spmm_cost
 from .table import register
 
 # What a weight that comes dense may be packed into: the blocks that masks are made of.
 BLOCKS = ((64, 64), (32, 32), (16, 16), (8, 8), (4, 4), (16, 1), (8, 1), (1, 8), (1, 16))
 WASTE = 2.0  # executed over live elements, above which a block shape is not worth a look beside better ones
-
-CALL_SECONDS = 2e-6  # dispatch of one foreign call, threads woken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +38,6 @@ class Block:
 @functools.lru_cache(maxsize=1024)
 def pattern_of(tesa: TeSA, block: tuple[int, int]) -> Pattern:
     return Pattern.of(tesa, block)
-
-
-@functools.lru_cache(maxsize=4096)
-def live_blocks(tesa: TeSA, block: tuple[int, int]) -> int:
-    return tesa.nnzb(block)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -93,15 +87,7 @@ class NativeBsrSpMM:
         return blocks_for(problem)
 
     def cost(self, problem: SpMM, config: Block) -> Cost:
-        m, k, n = problem.m, problem.k, problem.n
-        nnzb = live_blocks(problem.pattern, config.shape)
-        weight = nnzb * config.br * config.bc
-        flops = 2.0 * m * weight
-        moved = 4.0 * (weight + m * (k + n)) + (4.0 * m * n if problem.epilogue.residual else 0)
-        packing = pack_bytes(nnzb, config.shape) if problem.layout == DENSE else 0.0
-        if problem.layout == DENSE and m == 1:
-            packing += 8.0 * k * n  # the masked weight is written out; XLA's own matrix-vector product masks as it reads
-        return Cost(flops, moved, spmm_efficiency(problem, config.shape, flops), CALL_SECONDS, packing)
+        return spmm_cost(problem, config.shape)
 
     def run(self, problem: SpMM, config: Block, x: jax.Array, weight: jax.Array | BSR, *extras: jax.Array) -> jax.Array:
         pattern = pattern_of(problem.pattern, config.shape)
@@ -126,40 +112,6 @@ class NativeBsrSpMM:
             activation=problem.epilogue.activation,
             residual=rest.pop(0) if problem.epilogue.residual else None,
         )
-
-
-def spmm_efficiency(problem: SpMM, block: tuple[int, int], flops: float) -> float:
-    """The share of the FMA peak that `flops` of the product reach, with packing x and finishing y around it.
-
-    Measured with AVX-512 on Zen 5, one thread, data in cache."""
-    m, k, n = problem.m, problem.k, problem.n
-    rows, cols = block[::-1] if problem.transposed else block
-    if m <= 1:
-        wide = 0.1 if problem.transposed else 0.18 if cols >= 16 else 0.05
-        return 0.02 if min(block) < 8 else wide
-    along_n = not problem.transposed and rows % 16 == 0 and cols % 16 == 0
-    if along_n:
-        share = (0.95 if cols % 32 == 0 else 0.77) * min(1.0, m / 4)
-        around = 16 * k + 8 * n
-    else:
-        thin = 0.46 if m > 16 else 0.25
-        share = (0.8 if rows >= 4 else thin) if cols >= 8 else 0.72 if cols >= 4 else 0.45 if cols >= 2 else 0.26
-        share *= m / (-(-m // 16) * 16) * (0.25 if min(block) < 8 and m <= 16 else 1.0)
-        around = 28 * k + 32 * n
-    around += 80 * n if problem.epilogue.activation not in (None, "relu") else 0
-    return share_with(flops, share, m * around)
-
-
-def share_with(flops: float, share: float, around: float) -> float:
-    """The share of the peak that remains of `share` when as much time as `around` operations at full peak is spent besides."""
-    return share * flops / (flops + share * around) if flops else share
-
-
-def pack_bytes(nnzb: int, block: tuple[int, int]) -> float:
-    """What packing from or unpacking to a dense matrix moves: whole cache lines of the one, all of the other, and what
-    could be moved in the time that each block's own loop takes."""
-    br, bc = block
-    return nnzb * (1000.0 + br * (max(64.0, 4.0 * bc) + 4.0 * bc))
 
 
 register(NativeBsrSpMM())

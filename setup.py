@@ -56,7 +56,8 @@ def compile_native(target: Path) -> None:
     cxx, include = compiler(), headers()
     sets = {"baseline": []} | (X86 if platform.machine().lower() in ("x86_64", "amd64") else {})
     with tempfile.TemporaryDirectory() as scratch:
-        units = {str(Path(scratch, "ffi.o")): [str(SOURCES / "ffi.cc"), f"-I{include}"]}
+        handlers = sorted(SOURCES.glob("*ffi.cc"))
+        units = {str(Path(scratch, f"{source.stem}.o")): [str(source), f"-I{include}"] for source in handlers}
         for isa, flags in sets.items():
             units[str(Path(scratch, f"{isa}.o"))] = [str(SOURCES / "isa.cc"), f"-DISA={isa}", *flags]
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,6 +1,6 @@
 // Activations of whole vectors, to about 1e-7 of the true value (not only of the largest one).
 #pragma once
-#include "simd.h"
+#include "storage.h"
 
 namespace sparta::ISA {
 

@@ -1,6 +1,9 @@
 // The XLA FFI handlers: checks, choice of the instruction set, cutting into work items. No Python API: loaded with ctypes.
 #include <cstdlib>
 #include <string>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "products.h"
 #include "share.h"
@@ -11,10 +14,17 @@ namespace sparta {
 
 // -- the instruction set
 
+#if defined(__x86_64__)
+static bool has_f16c() {  // some compilers' __builtin_cpu_supports does not know it
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 static const Isa* supported(const std::string& name) {
   if (name == "baseline") return &baseline::isa;
 #if defined(__x86_64__)
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   if (name == "avx2" && has_avx2) return &avx2::isa;
   if (name == "avx512" && has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))

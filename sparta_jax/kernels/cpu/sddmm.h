@@ -1,7 +1,7 @@
 // The live blocks of x^T @ g: every block is a small dense product of a panel of x and a panel of g.
 #pragma once
 #include "products.h"
-#include "simd.h"
+#include "storage.h"
 
 namespace sparta::ISA {
 

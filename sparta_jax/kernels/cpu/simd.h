@@ -1,5 +1,5 @@
-// Vectors of the instruction set that this file is compiled for. No standard library: an inline function of it, compiled for
-// AVX-512 here, could be the copy that the linker keeps for everyone.
+// Vectors of the instruction set that this file is compiled for; storage.h loads and stores them, from any dtype. No standard
+// library: an inline function of it, compiled for AVX-512 here, could be the copy that the linker keeps for everyone.
 #pragma once
 #include <cstdint>
 
@@ -15,40 +15,28 @@ constexpr int kLanes = 4, kRegisters = 32;
 constexpr int kLanes = 4, kRegisters = 16;
 #endif
 
-typedef float Vec __attribute__((vector_size(kLanes * 4)));
-typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
-typedef float Quad __attribute__((vector_size(16)));
+template <class T>
+constexpr int kLanesOf = kLanes * 4 / sizeof(T);
+
+template <class T, int N>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(N * sizeof(T))));
+};
+template <class T, int N = kLanesOf<T>>
+using Vector = typename VectorOf<T, N>::type;
+
+typedef Vector<float> Vec;
+typedef Vector<int32_t> Ints;
+typedef Vector<float, 4> Quad;
 
 template <class T>
 struct Unaligned {
   T value;
 } __attribute__((packed, may_alias));
 
-template <class T = Vec>
-static inline T load(const float* from) {
-  return reinterpret_cast<const Unaligned<T>*>(from)->value;
-}
-
-template <class T>
-static inline void store(float* to, T value) {
-  reinterpret_cast<Unaligned<T>*>(to)->value = value;
-}
-
-// The first `count` floats, zeros behind.
-static inline Vec load_part(const float* from, int64_t count) {
-  if (count >= kLanes) return load(from);
-  float part[kLanes] = {};
-  for (int64_t i = 0; i < count; ++i) part[i] = from[i];
-  return load(part);
-}
-
-static inline void store_part(float* to, Vec value, int64_t count) {
-  if (count >= kLanes) return store(to, value);
-  for (int64_t i = 0; i < count; ++i) to[i] = value[i];
-}
-
 // As value - 0, which folds; value + 0 does not, since it turns -0 into 0.
 static inline Vec splat(float value) { return value - Vec{}; }
+static inline Vector<double> splat(double value) { return value - Vector<double>{}; }
 static inline Ints splat(int32_t value) { return Ints{} + value; }
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -87,6 +75,15 @@ static inline void transpose(Vec (&v)[kLanes]) {
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) v[i] = next[i];
   }
+}
+
+static inline void transpose(Vector<double> (&v)[kLanesOf<double>]) {
+  for (int i = 0; i < kLanesOf<double>; ++i)
+    for (int j = 0; j < i; ++j) {
+      const double upper = v[j][i];
+      v[j][i] = v[i][j];
+      v[i][j] = upper;
+    }
 }
 
 }  // namespace sparta::ISA

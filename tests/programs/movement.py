@@ -110,7 +110,7 @@ def indexing(s: Scope) -> object:
         return s.let(f"jnp.take_along_axis({v}, {table}, {axis})", resized(2))
     if n < 2:
         raise Skip
-    top, _ = s.let(f"lax.top_k({v}, 2)", (*shape[:-1], 2), (*shape[:-1], 2)) if shape[-1] > 1 else (None, None)
+    top, _ = s.let(f"lax.top_k(jnp.abs({v}), 2)", (*shape[:-1], 2), (*shape[:-1], 2)) if shape[-1] > 1 else (None, None)
     if top is None:
         raise Skip
     s.values.popitem()

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .formats.bsr import BSR
+from .stored import Stored
 from .tesa import TeSA
 
 
@@ -65,13 +65,13 @@ class Packed:
     else the body needs of the params.
 
     Attributes:
-      entries: an array or a `BSR` per key; a key begins with the key paths of the params that its entry derives from.
+      entries: an array, a `BSR` or a `CSR` per key; a key begins with the key paths of the params that its entry derives from.
       origin: the params it was made from (static).
       undo: for params that are kept as a product's weight only: how they are had back (static).
       compacted: whether dead slices were left out (static).
     """
 
-    entries: dict[str, jax.Array | BSR]
+    entries: dict[str, Stored]
     origin: Origin
     undo: tuple[tuple[str, Undo], ...] = ()
     compacted: bool = False
@@ -86,7 +86,7 @@ class Packed:
         """Bytes of all arrays, index tables included."""
         return sum(a.nbytes for a in jax.tree.leaves(self.entries))
 
-    def weights(self) -> Iterator[tuple[str, jax.Array | BSR]]:
+    def weights(self) -> Iterator[tuple[str, Stored]]:
         """The entries that are products' weights, by key."""
         return ((k, v) for k, v in self.entries.items() if "@" in k)
 

@@ -32,8 +32,8 @@ class Layout:
     """How a weight `[K, N]` is stored.
 
     Attributes:
-      format: a key of `sparta_jax.formats.formats`: `"dense"` (one array, zero where dead) or `"bsr"`.
-      block: `(br, bc)` of a blocked format, None for dense.
+      format: `"dense"` (one array, zero where dead), `"bsr"` (live blocks) or `"csr"` (live elements).
+      block: `(br, bc)` of a blocked format, else None.
     """
 
     format: str
@@ -44,6 +44,7 @@ class Layout:
 
 
 DENSE = Layout("dense")
+CSR_LAYOUT = Layout("csr")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +194,7 @@ class Kernel(Protocol):
     def run(self) -> Callable[..., jax.Array]:
         """`run(problem, config, *operands)`, traceable. For `SpMM` the operands are `x [m, k]`, `weight` (an array or a format,
         by `problem.layout`), then `bias [n]` and `residual [m, n]` as the epilogue says, the result is `[m, n]`. For `SDDMM`
-        they are `x [m, K]` and `g [m, N]`, the result is the stored values: `[K, N]` or `[nnzb, br, bc]`."""
+        they are `x [m, K]` and `g [m, N]`, the result is the stored values: `[K, N]`, `[nnzb, br, bc]` or `[nnz]`."""
         ...
 
 

@@ -29,8 +29,8 @@ from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from .formats.bsr import BSR, Pattern
 from .problem import DENSE, SDDMM, Device, Epilogue, Layout, Planner, SpMM
+from .stored import Stored, arrays_of, of_arrays, tables_of, values_shape
 from .tesa import TeSA
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -77,24 +77,19 @@ class Product:
         """How many index tables follow the values among the operands."""
         return 0 if self.layout == DENSE else 2
 
-    def weight(self, values: jax.Array, tables: Sequence[jax.Array]) -> jax.Array | BSR:
-        if self.layout == DENSE:
-            return values
-        indptr, indices = tables
-        return BSR(values, indptr, indices, self.pattern.shape)
+    def weight(self, values: jax.Array, tables: Sequence[jax.Array]) -> Stored:
+        return of_arrays((values, *tables), self.layout, self.pattern.shape)
 
     def values_shape(self) -> tuple[int, ...]:
-        if self.layout.block is None:
-            return self.pattern.shape
-        return self.pattern.nnzb(self.layout.block), *self.layout.block
+        return values_shape(self.pattern, self.layout)
 
 
 # -- the three functions
 
 
-def spmm(product: Product, x: jax.Array, weight: jax.Array | BSR) -> jax.Array:
+def spmm(product: Product, x: jax.Array, weight: Stored) -> jax.Array:
     """`x [..., K] @ W`, or `x [..., N] @ W.T` if `product.transposed`; differentiable in `x` and in the weight's values."""
-    return _bind(spmm_p, product, x, *_operands(weight))
+    return _bind(spmm_p, product, x, *arrays_of(weight))
 
 
 def sddmm(product: Product, x: jax.Array, g: jax.Array) -> jax.Array:
@@ -103,9 +98,9 @@ def sddmm(product: Product, x: jax.Array, g: jax.Array) -> jax.Array:
     return _bind(sddmm_p, product, x, g)
 
 
-def spmm_epilogue(product: Product, x: jax.Array, weight: jax.Array | BSR, *extras: jax.Array) -> jax.Array:
+def spmm_epilogue(product: Product, x: jax.Array, weight: Stored, *extras: jax.Array) -> jax.Array:
     """`activation(x @ W + bias) + residual`; `extras` are the bias `[N]` and the residual `[..., N]` that the epilogue has."""
-    return _bind(spmm_epilogue_p, product, x, *_operands(weight), *extras)
+    return _bind(spmm_epilogue_p, product, x, *arrays_of(weight), *extras)
 
 
 def apply_epilogue(epilogue: Epilogue, y: jax.Array, *extras: jax.Array) -> jax.Array:
@@ -241,10 +236,6 @@ def _bind(primitive: Primitive, product: Product, *operands) -> jax.Array:
     return primitive.bind(*operands, product=product, call=_call(primitive, product, shapes))
 
 
-def _operands(weight: jax.Array | BSR) -> tuple[jax.Array, ...]:
-    return (weight.blocks, weight.indptr, weight.indices) if isinstance(weight, BSR) else (weight,)
-
-
 def _vary_alike(operands: list[jax.Array]) -> list[jax.Array]:
     """Inside `shard_map`: all operands made to vary over the same mesh axes, as JAX's own products do.
 
@@ -277,7 +268,7 @@ def _lead(rank: int) -> str:
 
 
 def _stored(product: Product) -> str:
-    return "k n" if product.layout == DENSE else "e r c"
+    return "k n" if product.layout == DENSE else "e" if product.layout.block is None else "e r c"
 
 
 def _spmm_rule(product: Product, ranks: tuple[int, ...]) -> str:
@@ -358,17 +349,11 @@ def _spmm_transpose(ct, x, values, *tables, product: Product, call):
 def _sddmm_transpose(ct, x, g, *, product: Product, call):
     if _is_zero(ct):
         return None, None
-    tables = () if product.layout == DENSE else _tables(product)
+    tables = tables_of(product.pattern, product.layout)
     if ad.is_undefined_primal(x):
         back = dataclasses.replace(product, transposed=True)
         return _as(_bind(spmm_p, back, g, ct, *tables), x.aval), None
     return None, _as(_bind(spmm_p, product, x, ct, *tables), g.aval)
-
-
-def _tables(product: Product) -> tuple[jax.Array, jax.Array]:
-    assert product.layout.block is not None
-    pattern = Pattern.of(product.pattern, product.layout.block)
-    return jnp.asarray(pattern.indptr), jnp.asarray(pattern.indices)
 
 
 def _as(value: jax.Array, aval) -> jax.Array:

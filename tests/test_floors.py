@@ -14,6 +14,7 @@ FLOORS = (
     {"tesa"},
     {"trees"},
     {"problem", "formats", "masks", "records", "explanation"},
+    {"stored"},
     {"products", "packed"},
     {"kernels", "interpreters"},
     {"specialize"},

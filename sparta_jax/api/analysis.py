@@ -10,7 +10,6 @@ from typing import Any
 import jax
 
 from ..errors import PackedError, SpartaValueError
-from ..formats.bsr import BSR, Pattern
 from ..formats.dense import masked
 from ..interpreters import (
     CONST,
@@ -25,6 +24,7 @@ from ..interpreters import (
     Rewritten,
     Site,
     Unmatched,
+    Weight,
     bind,
     compact,
     entries_of,
@@ -44,6 +44,7 @@ from ..problem import DENSE, Device, Layout, SpMM
 from ..progress import announced
 from ..records import Compaction
 from ..specialize import Chooser, is_empty
+from ..stored import Stored, arrays_of, layout_of, values_shape
 from ..tesa import TeSA
 from ..verify import Stage
 from .call import Call
@@ -227,7 +228,7 @@ class Analysis:
         weights = {site: self._weights(site, stored) for site in self.sites}
         return jax.tree.unflatten(self.out_tree, self.rewritten.run(given, weights))
 
-    def _weights(self, site: Site, stored: Mapping[str, Any]) -> list[tuple[Layout, jax.Array | BSR]]:
+    def _weights(self, site: Site, stored: Mapping[str, Any]) -> list[Weight]:
         """The stored weights of a site; none for a site that no output needs."""
         entries = weight_entries(site, self.origins)
         return [_weight(stored[e.key], site.patterns[e.index], e.key) for e in entries if e.key in stored]
@@ -273,10 +274,6 @@ def _facts(program: Program, call: Call) -> list[Fact]:
     return [_fact(v.shape, i in tesas, tesas.get(i)) for i, v in enumerate(program.inputs)]
 
 
-def layout_of(weight: jax.Array | BSR) -> Layout:
-    return Layout("bsr", weight.block) if isinstance(weight, BSR) else DENSE
-
-
 def _fact(shape: tuple[int, ...], is_param: bool, tesa: TeSA | None) -> Fact:
     if not is_param:
         return Fact.live(shape)
@@ -303,14 +300,10 @@ def _narrowed(source: Followed) -> tuple[tuple[str, tuple[int, ...], tuple[int, 
     return tuple((name, shape, sizes) for name, shape, sizes in live if sizes != shape)
 
 
-def _weight(value: jax.Array | BSR, pattern: TeSA, key: str) -> tuple[Layout, jax.Array | BSR]:
-    layout = layout_of(value)
-    if isinstance(value, BSR):
-        nnzb = Pattern.of(pattern, value.block).nnzb
-        if value.shape != pattern.shape or value.nnzb != nnzb or value.indices.shape != (nnzb,):
-            raise PackedError(
-                f"{key}: holds {value.nnzb} blocks of a {value.shape} weight, its pattern has {nnzb} of {pattern.shape}"
-            )
-    elif value.shape != pattern.shape:
+def _weight(value: Stored, pattern: TeSA, key: str) -> Weight:
+    layout, (values, *tables) = layout_of(value), arrays_of(value)
+    if value.shape != pattern.shape:
         raise PackedError(f"{key}: has shape {value.shape}, its pattern {pattern.shape}")
-    return layout, value
+    if values.shape != (wanted := values_shape(pattern, layout)) or any(t.shape != wanted[:1] for t in tables[1:]):
+        raise PackedError(f"{key}: holds {values.shape[0]} entries as {layout}, its pattern has {wanted[0]}")
+    return Weight(layout, value)

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import PackedError, SpartaTypeError
-from ..formats.bsr import BSR
 from ..interpreters import Entry, Origins, Site, Variable, weight_entries
 from ..packed import Origin, Packed, Undo
 from ..problem import DENSE, Device, Layout, SpMM
 from ..progress import announced
 from ..specialize import Chooser
+from ..stored import Stored, to_dense
+from ..stored import pack as packed_weight
 from .analysis import Analysis
 
 Steps = tuple[tuple[str, tuple[int, ...]], ...]
@@ -94,7 +95,7 @@ def _from_weight(packed: Packed, name: str) -> jax.Array | None:
     if undo is None or any(key not in packed.entries for key in undo.keys):
         return None
     values = [packed.entries[key] for key in undo.keys]
-    return undo(jnp.stack([v.to_dense() if isinstance(v, BSR) else v for v in values]))
+    return undo(jnp.stack([to_dense(v) for v in values]))
 
 
 def _union(analyses: Sequence[Analysis], device: Device) -> dict[str, _Wanted]:
@@ -121,12 +122,12 @@ def _evaluated(wanted: dict[str, _Wanted], leaves: Sequence[jax.Array]) -> dict[
     return values
 
 
-def _stored(entry: Entry, layout: Layout | None, value: jax.Array) -> jax.Array | BSR:
+def _stored(entry: Entry, layout: Layout | None, value: jax.Array) -> Stored:
     """An entry as it is kept."""
     if entry.site is None or layout is None:
         return value
     dense = entry.site.normal.w(value)[entry.index]
-    return dense if layout.block is None else BSR.pack(dense, entry.site.patterns[entry.index], layout.block)
+    return packed_weight(dense, entry.site.patterns[entry.index], layout)
 
 
 def _owner(entry: Entry, origins: Sequence[Origin]) -> int:

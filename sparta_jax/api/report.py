@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-from ..formats.bsr import Pattern
 from ..interpreters import Place, Site, weight_entries
-from ..problem import DENSE, Device, Layout, SpMM
+from ..problem import DENSE, Device, SpMM
 from ..records import Report, SiteRecord, Stayed
 from ..specialize import roofline
-from .analysis import Analysis, layout_of
+from ..stored import layout_of, stored_bytes
+from .analysis import Analysis
+from .compress import layouts_of
 
 WEIGHTLESS = "scores of -1e4 or less count as weight 0; strict=True keeps them"
 
@@ -17,13 +18,14 @@ WEIGHTLESS = "scores of -1e4 or less count as weight 0; strict=True keeps them"
 def report(analysis: Analysis, device: Device) -> Report:
     """The plans of one call on `device`; packed params are reported in the layouts that they have."""
     stored = {k: v for p in analysis.call.packed for k, v in p.entries.items()}
+    compressed = layouts_of(analysis)
     sites, dense, dropped = [], [], list(analysis.source.facts.dropped)
     loops = [(analysis.source.origins, loop) for loop in analysis.loops]
     for place in analysis.places:
         origins = place.origins
         for site in place.rewritten.sites:
             key = weight_entries(site, origins)[0].key
-            layout = layout_of(stored[key]) if key in stored else DENSE
+            layout = layout_of(stored[key]) if key in stored else compressed.get(site, DENSE)
             sites.append(_record(analysis, place, site, analysis.problem(site, 0, layout, device)))
         dense += [Stayed(origins.name(u.weight), u.equation.line, u.reason) for u in place.unmatched]
         loops += [(origins, loop) for loop in place.loops]
@@ -44,7 +46,7 @@ def _weightless(analysis: Analysis) -> tuple[Stayed, ...]:
 def _record(analysis: Analysis, place: Place, site: Site, problem: SpMM) -> SiteRecord:
     plan = analysis.chooser.plan(problem)
     dense_bytes = problem.k * problem.n * problem.w_dtype.itemsize
-    bytes_stored = sum(stored_bytes(problem.layout, p, problem.w_dtype.itemsize) for p in site.patterns)
+    bytes_stored = sum(stored_bytes(p, problem.layout, problem.w_dtype.itemsize) for p in site.patterns)
     moved = 0 if problem.layout == DENSE else dense_bytes + bytes_stored
     cost = plan.kernel.cost(problem, plan.config)
     return SiteRecord(
@@ -74,11 +76,3 @@ def _record(analysis: Analysis, place: Place, site: Site, problem: SpMM) -> Site
         dense_seconds=plan.dense_seconds,
         refused=plan.refused,
     )
-
-
-def stored_bytes(layout: Layout, pattern, itemsize: int) -> int:
-    """Bytes of a weight in a layout, index tables included."""
-    if layout.block is None:
-        return math.prod(pattern.shape) * itemsize
-    table = Pattern.of(pattern, layout.block)
-    return table.nnzb * math.prod(layout.block) * itemsize + 4 * (len(table.indptr) + len(table.indices))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..formats.bsr import BSR
 from ..problem import DENSE, Layout, Planner
-from ..products import Product, spmm, spmm_epilogue
+from ..products import Product, apply_epilogue, spmm, spmm_epilogue
+from ..stored import Stored
+from ..tesa import TeSA
 from .inner import Body, bodies_of, emit
 from .jaxprs import Atom, Constant, Equation, Program, Variable, bind, located, read
 from .poles import off_poles, partly_needed
@@ -22,7 +23,21 @@ from .sites import Site, Unmatched, find_sites
 from .stage import Origins, demanded, fixed_variables, inputs_with_weights, steps_of
 from .unroll import Loop, unrolled
 
-Weight = tuple[Layout, jax.Array | BSR]
+
+class Weight(NamedTuple):
+    """A weight as a site is given it.
+
+    Attributes:
+      layout: how it is stored.
+      values: the weight `[k, n]`.
+      pattern: what is live of it; None: what is live at the site.
+      transposed: whether it is stored as `[n, k]`.
+    """
+
+    layout: Layout
+    values: Stored
+    pattern: TeSA | None = None
+    transposed: bool = False
 
 
 def rewrite(
@@ -103,7 +118,7 @@ class Rewritten:
 
         Args:
           given: values of the inputs, and of any other variables that need not be computed.
-          weights: the weights of the sites, one per batch element, where they are not to be computed from `given`.
+          weights: the weights of sites, one per batch element, where they are not to be computed from `given`.
           targets: variables and constants.
           watch: called with every variable that is computed.
           effects: whether equations with effects are run even where no target needs them.
@@ -112,10 +127,10 @@ class Rewritten:
         env: dict[Variable, Any] = {**self.program.constants, **given}
         for v in self.zeros:
             env.setdefault(v, _Zeros)
-        inputs_of = inputs_with_weights if weights is None else lambda step: step.inputs
-        for step in demanded(steps_of(self.program, self.sites), targets, env.keys(), inputs_of, effects):
+        weights = weights or {}
+        for step in demanded(steps_of(self.program, self.sites), targets, env.keys(), _inputs_but(weights), effects):
             if isinstance(step, Site):
-                values = [self._site(step, env, None if weights is None else weights[step])]
+                values = [self._site(step, env, weights.get(step))]
             else:
                 values = self._equation(step, [_read(env, v) for v in step.inputs])
             for variable, value in zip(step.outputs, values, strict=True):
@@ -123,6 +138,12 @@ class Rewritten:
                 if watch is not None:
                     watch(variable, value)
         return [_read(env, v) for v in targets]
+
+    def reads(self, weights: Mapping[Site, Sequence[Weight]]) -> frozenset[Variable]:
+        """The inputs that the outputs need where these weights are given."""
+        known, inputs_of = {*self.program.constants, *self.zeros}, _inputs_but(weights)
+        steps = demanded(steps_of(self.program, self.sites), self.program.outputs, known, inputs_of)
+        return frozenset(self.program.inputs) & {*self.program.outputs, *(v for step in steps for v in inputs_of(step))}
 
     def _equation(self, equation: Equation, values: list) -> Sequence:
         bodies = self.inner.get(equation, ())
@@ -143,7 +164,7 @@ class Rewritten:
         with located(site.equation):
             if weights is None:
                 dense = normal.w(_read(env, site.weight))
-                weights = [(DENSE, dense[b]) for b in range(len(site.patterns))]
+                weights = [Weight(DENSE, dense[b]) for b in range(len(site.patterns))]
             x = normal.x(jnp.asarray(x))
             if not normal.batch:
                 y = self._product(site, 0, x, weights[0], _flat(site, extras))
@@ -153,11 +174,13 @@ class Rewritten:
             return normal.y(y)
 
     def _product(self, site: Site, index: int, x: jax.Array, weight: Weight, extras: list[jax.Array]) -> jax.Array:
-        layout, values = weight
-        product = Product(site.patterns[index], layout, self.planner, site.out_dtype, site.precision, epilogue=site.epilogue)
+        pattern = site.patterns[index] if weight.pattern is None else weight.pattern
+        product = Product(pattern, weight.layout, self.planner, site.out_dtype, site.precision, weight.transposed)
+        if weight.transposed:
+            return apply_epilogue(site.epilogue, spmm(product, x, weight.values), *extras)
         if not site.epilogue:
-            return spmm(product, x, values)
-        return spmm_epilogue(product, x, values, *extras)
+            return spmm(product, x, weight.values)
+        return spmm_epilogue(dataclasses.replace(product, epilogue=site.epilogue), x, weight.values, *extras)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -194,6 +217,11 @@ class Inner:
             elif isinstance(o, Constant) or o in outer.fixed:
                 constants[v] = np.zeros(())
         return Origins.of(dataclasses.replace(program, constants=constants), names)
+
+
+def _inputs_but(weights: Mapping[Site, Sequence[Weight]]) -> Callable[[Equation | Site], Sequence[Atom]]:
+    """What a step reads, but for weights that are given."""
+    return lambda step: step.inputs if step in weights else inputs_with_weights(step)
 
 
 def _flat(site: Site, extras: list[jax.Array]) -> list[jax.Array]:

@@ -6,10 +6,10 @@ import dataclasses
 
 import jax
 
-from ..formats.bsr import BSR
 from ..formats.dense import masked
 from ..problem import DENSE, SDDMM, Cost, SpMM
 from ..products import apply_epilogue
+from ..stored import Stored, to_dense, values_at
 from .table import register
 
 CACHED_BYTES = 8 << 20  # a weight of up to this size stays in a CPU's caches between calls
@@ -44,8 +44,8 @@ class DenseSpMM:
         flops, after = 2.0 * problem.m * problem.k * problem.n, epilogue_cost(problem)
         return Cost(flops + after.flops, moved + after.bytes, dense_efficiency(problem), launch_seconds(problem), unpacking)
 
-    def run(self, problem: SpMM, config: Whole, x: jax.Array, weight: jax.Array | BSR, *extras: jax.Array) -> jax.Array:
-        w = weight.to_dense() if isinstance(weight, BSR) else weight
+    def run(self, problem: SpMM, config: Whole, x: jax.Array, weight: Stored, *extras: jax.Array) -> jax.Array:
+        w = to_dense(weight)
         contracted = 1 if problem.transposed else 0
         y = jax.lax.dot_general(
             x, w, (((1,), (contracted,)), ((), ())), precision=problem.precision, preferred_element_type=problem.out_dtype
@@ -76,9 +76,9 @@ class DenseSDDMM:
         w = jax.lax.dot_general(
             x, g, (((0,), (0,)), ((), ())), precision=problem.precision, preferred_element_type=problem.out_dtype
         )
-        if problem.layout.block is not None:
-            return BSR.pack(w, problem.pattern, problem.layout.block).blocks
-        return masked(w, problem.pattern)
+        if problem.layout == DENSE:
+            return masked(w, problem.pattern)
+        return values_at(w, problem.pattern, problem.layout)
 
 
 def epilogue_cost(problem: SpMM) -> Cost:

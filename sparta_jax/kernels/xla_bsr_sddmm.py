@@ -40,6 +40,8 @@ class XlaBsrSDDMM:
     def why_not(self, problem: SDDMM) -> str | None:
         if problem.m == 0 or problem.k == 0 or problem.n == 0:
             return "the product is empty"
+        if problem.layout.format == "csr":
+            return "reads dense and bsr weights, not csr"
         return None
 
     def configs(self, problem: SDDMM) -> list[Blocks]:

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from sparta_jax import TeSA
 from sparta_jax.formats.bsr import BSR, Pattern
+from sparta_jax.formats.csr import CSR
 from sparta_jax.formats.dense import live_elements, masked
 
 FORMATS = {
     "masked dense": lambda weight, tesa, block: masked(weight, tesa),
     "bsr": lambda weight, tesa, block: BSR.pack(weight, tesa, block),
+    "csr": lambda weight, tesa, block: CSR.pack(weight, tesa),
 }
 SHAPES = {  # and a block: that divides, that leaves ragged edges, of one element, larger than the weight
     (16, 24): (4, 8),
@@ -100,6 +102,19 @@ def test_bsr_by_hand():
     assert bsr.indices.tolist() == [0, 1, 0]
     assert bsr.columns().tolist() == [0, 0, 2]
     assert bsr.blocks.tolist() == [[[1, 2], [6, 7]], [[11, 12], [0, 0]], [[5, 0], [10, 0]]]
+
+
+def test_csr_by_hand():
+    """Listed by column, within a column by row; made from a dense weight or from its elements in any order."""
+    weight = jnp.array([[1.0, 0, 0], [2, 0, 3]])
+    packed = CSR.pack(weight, TeSA(np.asarray(weight != 0)))
+    listed = CSR.of_coo(jnp.array([3.0, 2, 1]), np.array([1, 1, 0]), np.array([2, 0, 0]), (2, 3))
+    for csr in (packed, listed):
+        assert csr.values.tolist() == [1, 2, 3]
+        assert csr.indptr.tolist() == [0, 2, 2, 3]
+        assert csr.indices.tolist() == [0, 1, 1]
+        assert csr.columns().tolist() == [0, 0, 2]
+        np.testing.assert_array_equal(csr.to_dense(), weight)
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32), st.floats(0, 1))

@@ -308,7 +308,7 @@ REFUSED = {
     ),
     "a scope that is unknown": (
         lambda: masks.random(WHOLE, density=0.5, scope="layer"),
-        "scope='layer'.*'tensor' and 'global'",
+        "scope='layer'.*'tensor', 'global' and 'erk'",
     ),
     "a NaN": (lambda: masks.magnitude({"kernel": np.full((2, 3), np.nan)}, density=0.5), rf"{NAMED}: has 6 NaNs"),
     "a NaN in N:M": (lambda: masks.nm({"kernel": np.full((2, 3), np.nan)}, n=1, m=2), rf"{NAMED}: has 6 NaNs"),

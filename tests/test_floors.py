@@ -16,6 +16,7 @@ FLOORS = (
     {"problem", "formats", "masks", "records", "explanation"},
     {"stored"},
     {"products", "packed"},
+    {"compressed"},
     {"kernels", "interpreters"},
     {"specialize"},
     {"verify", "checkpoint"},

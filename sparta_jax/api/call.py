@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..compressed import Compressed, Kept
 from ..errors import PackedError, SpartaTypeError, SpartaValueError
 from ..packed import Origin, Packed
 from ..tesa import TeSA
@@ -28,7 +29,8 @@ class Call:
       params: positions of the params among the leaves.
       tesas: the TeSA of each param, None for dense; in the order of `params`.
       origins: what the params of each argument are; one per entry of `argnums`.
-      packed: the packed trees that came in the place of params; empty where the params came themselves.
+      packed: the packed trees that came in the place of params; empty where none did.
+      kept: the params one by one, in the order of `params`, where they came compressed; else empty.
       strict: whether masked scores keep their weight in a softmax.
     """
 
@@ -39,6 +41,7 @@ class Call:
     tesas: tuple[TeSA | None, ...]
     origins: tuple[Origin, ...]
     packed: tuple[Packed, ...]
+    kept: tuple[Kept, ...]
     strict: bool
 
     @property
@@ -84,8 +87,9 @@ class Signature:
         self.check_hashable(args, kwargs)
         self._check_packed(argnums, args, kwargs)
         packed = tuple(args[i] for i in argnums if isinstance(args[i], Packed))
+        compressed = [args[i] for i in sorted(argnums) if isinstance(args[i], Compressed)]
         statics = self._statics(args)
-        shown = [a.origin.structs() if isinstance(a, Packed) else a for a in args]
+        shown = [a.origin.structs() if isinstance(a, (Packed, Compressed)) else a for a in args]
         dynamic = {i: a for i, a in enumerate(shown) if i not in statics}
         keywords = {k: v for k, v in kwargs.items() if k not in self._static_names}
         constants = {k: v for k, v in kwargs.items() if k in self._static_names}
@@ -94,8 +98,9 @@ class Signature:
             _check_leaf(self._name(path), leaf)
 
         origins = tuple(self._origin(i, shown[i], spec) for i, spec in zip(argnums, self.tesas, strict=True))
-        for origin, tree in zip(origins, packed, strict=False):
-            _check_origin(origin, tree.origin)
+        for origin, i in zip(origins, argnums, strict=True):
+            if isinstance(args[i], (Packed, Compressed)):
+                _check_origin(origin, args[i].origin)
         params = tuple(k for k, (path, _) in enumerate(paths) if _argument(path) in argnums)
 
         def fn(*leaves):
@@ -110,8 +115,26 @@ class Signature:
             tesas=tuple(t for i in sorted(argnums) for t in origins[argnums.index(i)].tesas),
             origins=origins,
             packed=packed,
+            kept=tuple(param for tree in compressed for param in tree.kept()),
             strict=self.strict,
         )
+
+    def params(self, args: tuple, alone: bool) -> tuple[list[Any], list[Origin]]:
+        """The params among the arguments of a call, or all there is where they came `alone`, and what they are.
+
+        Raises:
+          SpartaTypeError: if one of them is packed or compressed, or lacks its values.
+        """
+        positions = [i % max(len(self._names), 1) for i in self.argnums] if alone else self._positions(args)
+        given = list(args) if alone else [args[i] for i in positions]
+        if any(isinstance(p, (Packed, Compressed)) for p in given):
+            raise SpartaTypeError("the params are packed or compressed already: the params themselves are needed")
+        origins = [self._origin(i, p, spec) for i, p, spec in zip(positions, given, self.tesas, strict=True)]
+        for params, origin in zip(given, origins, strict=True):
+            for leaf, name in zip(jax.tree.leaves(params), origin.names, strict=True):
+                if isinstance(leaf, jax.ShapeDtypeStruct):
+                    raise SpartaTypeError(f"{name} is a ShapeDtypeStruct: its values are needed (the data may be structs)")
+        return given, origins
 
     def _positions(self, args: tuple) -> tuple[int, ...]:
         n = len(args)
@@ -128,12 +151,15 @@ class Signature:
 
     @staticmethod
     def _check_packed(argnums: Sequence[int], args: tuple, kwargs: dict[str, Any]) -> None:
-        """Raises `PackedError` unless all the params came packed or none, and nothing else did."""
-        packed = {i for i, a in (*enumerate(args), *kwargs.items()) if isinstance(a, Packed)}
-        if others := packed - set(argnums):
-            raise PackedError(f"argument {', '.join(map(repr, others))} came packed, the params are arguments {tuple(argnums)}")
-        if packed and packed != set(argnums):
-            raise PackedError(f"arguments {argnums} are the params: some came packed, some did not; pack them together")
+        """Raises `PackedError` unless all the params came packed, all compressed or neither, and nothing else did."""
+        for kind, word, verb in ((Packed, "packed", "pack"), (Compressed, "compressed", "compress")):
+            found = {i for i, a in (*enumerate(args), *kwargs.items()) if isinstance(a, kind)}
+            if others := found - set(argnums):
+                raise PackedError(
+                    f"argument {', '.join(map(repr, others))} came {word}, the params are arguments {tuple(argnums)}"
+                )
+            if found and found != set(argnums):
+                raise PackedError(f"arguments {argnums} are the params: some came {word}, some did not; {verb} them together")
 
     def _statics(self, args: tuple) -> set[int]:
         """Positions of the static ones among the positional arguments; told by names alone where no number is given."""
@@ -227,7 +253,7 @@ def _positional(fn: Callable) -> list[str]:
 
 
 def _check_origin(now: Origin, then: Origin) -> None:
-    """Raises `PackedError` unless a packed tree was made with the TeSAs that the function has now."""
+    """Raises `PackedError` unless a packed or compressed tree was made with the TeSAs that the function has now."""
     lines = []
     for name, a, b in zip(then.names, now.tesas, then.tesas, strict=True):
         if a != b:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from ..compressed import Compressed
 from ..errors import SpartaTypeError, SpartaValueError
 from ..packed import Packed
 from ..problem import Device
@@ -18,6 +19,7 @@ from ..specialize import Chooser, implementations
 from ..verify import Verification, verify
 from .analysis import Analysis
 from .call import Call, Signature
+from .compress import compress_params, run_compressed
 from .pack import pack, unpack
 from .propagation import Propagation, propagation_of
 from .report import report
@@ -28,8 +30,8 @@ PLATFORMS = ("cpu", "gpu", "cuda", "rocm", "tpu", "METAL")
 class Sparsified:
     """A function that computes what `fn` computes on its masked params. Made by `sparsify`.
 
-    Called like `fn`, or with a `Packed` tree in the place of the params. Outside `jit` it compiles and caches like
-    `jax.jit`; inside any transformation it is traced through.
+    Called like `fn`, or with a `Packed` or `Compressed` tree in the place of the params. Outside `jit` it compiles and caches
+    like `jax.jit`; inside any transformation it is traced through.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class Sparsified:
             analysis.check_implementation(self._device())
             if call.packed:
                 return analysis.run_packed(call.packed, call.leaves)
+            if call.kept:
+                return run_compressed(analysis)
             return analysis.run(call.leaves)
 
         self._jitted = jax.jit(
@@ -83,22 +87,44 @@ class Sparsified:
             raise SpartaTypeError("`also` is a list of calls, each a tuple of args or a pair (args, kwargs)")
         if any(isinstance(a, Packed) for a in args):
             raise SpartaTypeError("the params are packed already: `pack` needs the params themselves")
+        args = tuple(a.unpacked() if isinstance(a, Compressed) else a for a in args)
         calls = [(args, kwargs), *(_args_kwargs(entry) for entry in also)]
         first = self._analysis(args, kwargs)
         others = [self._analysis(a, k, first.is_compacted) for a, k in calls[1:]]
         packed = pack([first, *others], self._chooser, self._device())
         return packed[0] if self._single else packed
 
-    def unpack(self, packed: Packed | tuple[Packed, ...]) -> Any:
-        """The params again, dense and masked, from what `pack` made of them.
+    def compress(self, *args, **kwargs) -> Any:
+        """The live elements of the params for training: one array per param, nothing folded, index tables static.
+
+        Takes the place of the params in calls, in `jax.grad` and in an optimizer, whose state is then as small. Training it
+        equals training the masked params: what an optimizer writes into an element that is dead counts as zero.
+
+        Args:
+          *args: the params alone, or the arguments of a call, of which the data may be `ShapeDtypeStruct`s: then a param is
+            kept as that call's products read it; without one, as its mask suggests.
+          **kwargs: keyword arguments of that call.
+
+        Returns:
+          A `Compressed` tree, or a tuple of them where `argnums` is a tuple.
+
+        Raises:
+          SpartaTypeError: if a param comes without its values.
+        """
+        compressed = compress_params(self._signature, self._chooser, self._device(), self._unroll, args, kwargs)
+        return compressed[0] if self._single else compressed
+
+    def unpack(self, packed: Packed | Compressed | tuple[Packed | Compressed, ...]) -> Any:
+        """The params again, dense and masked, from what `pack` or `compress` made of them; from `compress` always exactly.
 
         Raises:
           PackedError: names the leaves that were folded, cast or compacted away.
         """
         trees = packed if isinstance(packed, tuple) else (packed,)
-        if not all(isinstance(tree, Packed) for tree in trees):
-            raise SpartaTypeError(f"`unpack` takes what `pack` returned, not {type(packed).__name__}")
-        return tuple(map(unpack, trees)) if isinstance(packed, tuple) else unpack(packed)
+        if not all(isinstance(tree, (Packed, Compressed)) for tree in trees):
+            raise SpartaTypeError(f"`unpack` takes what `pack` or `compress` returned, not {type(packed).__name__}")
+        dense = tuple(tree.unpacked() if isinstance(tree, Compressed) else unpack(tree) for tree in trees)
+        return dense if isinstance(packed, tuple) else dense[0]
 
     def report(self, *args, **kwargs) -> Report:
         """What is done at each product, and why; all arguments may be `ShapeDtypeStruct`s, the params may be packed."""
@@ -107,7 +133,7 @@ class Sparsified:
     def verify(self, *args, gradients: bool = True, **kwargs) -> Verification:
         """Compares values and gradients with the masked dense program on these arguments, and says where they first part."""
         call = self._signature.split(args, kwargs)
-        if call.packed:
+        if call.packed or call.kept:
             raise SpartaTypeError("`verify` compares with the masked program: give it the params themselves, not packed ones")
         analysis = Analysis.of(call, self._chooser, inline_remat=False, unroll=self._unroll)
         with announced("running both programs to compare them"):

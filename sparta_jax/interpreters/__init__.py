@@ -36,6 +36,7 @@ from .propagate import Facts as Facts
 from .propagate import propagate as propagate
 from .rewrite import Inner as Inner
 from .rewrite import Rewritten as Rewritten
+from .rewrite import Weight as Weight
 from .rewrite import rewrite as rewrite
 from .rules.opaque import DENSE_IS_EXACT as DENSE_IS_EXACT
 from .scores import Freedom as Freedom

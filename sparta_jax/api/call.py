@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..compressed import Compressed, Kept
+from ..compressed import Compressed, Kept, Matrices
 from ..errors import PackedError, SpartaTypeError, SpartaValueError
 from ..packed import Origin, Packed
 from ..tesa import TeSA
@@ -46,7 +46,10 @@ class Call:
 
     @property
     def is_compacted(self) -> bool | None:
-        """Whether dead slices were left out of the packed params; None where the params came themselves."""
+        """Whether dead slices are left out: as the packed params were made; never of params that are kept as blocks, which
+        products read as they are; None where nothing says."""
+        if any(isinstance(param.storage, Matrices) for param in self.kept):
+            return False
         return self.packed[0].compacted if self.packed else None
 
     @property

@@ -146,7 +146,7 @@ class Cost:
 
     Attributes:
       flops: floating-point operations executed (two per multiply-add), padding included.
-      bytes: bytes moved to and from memory while the product runs.
+      bytes: bytes moved to and from memory while the product runs; 0 where `efficiency` was measured with them.
       efficiency: the share of the device's peak that the kernel reaches on these flops.
       seconds: a fixed time for dispatch and everything that is neither.
       packing: bytes moved before the product can start, to bring a weight that comes dense into the kernel's own layout, or

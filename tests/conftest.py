@@ -7,6 +7,7 @@ from pathlib import Path
 # also widen XLA's thread pool to eight, so a time measured under pytest says nothing.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+os.environ["SPARTA_JAX_CACHE_DIR"] = os.devnull  # choices by the tables that are shipped, whatever is calibrated here
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 

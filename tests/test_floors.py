@@ -13,7 +13,7 @@ FLOORS = (
     {"errors", "grid", "progress"},
     {"tesa"},
     {"trees"},
-    {"problem", "formats", "masks", "records", "explanation"},
+    {"problem", "machine", "formats", "masks", "records", "explanation"},
     {"stored"},
     {"products", "packed"},
     {"compressed"},

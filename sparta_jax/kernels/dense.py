@@ -10,9 +10,10 @@ from ..formats.dense import masked
 from ..problem import DENSE, SDDMM, Cost, SpMM
 from ..products import apply_epilogue
 from ..stored import Stored, to_dense, values_at
+from .curves import dense_cost
 from .table import register
 
-CACHED_BYTES = 8 << 20  # a weight of up to this size stays in a CPU's caches between calls
+LAUNCH_SECONDS, EFFICIENCY = 4e-6, 0.8  # of a GPU's own dense products (published for Hopper)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +39,13 @@ class DenseSpMM:
         return [Whole()]
 
     def cost(self, problem: SpMM, config: Whole) -> Cost:
+        if problem.device.platform == "cpu":
+            return dense_cost(problem, self.name)
         weight = problem.k * problem.n * problem.w_dtype.itemsize
         unpacking = 0.0 if problem.layout == DENSE else 2.0 * weight
         moved = weight + problem.m * (problem.k * problem.x_dtype.itemsize + problem.n * problem.out_dtype.itemsize)
         flops, after = 2.0 * problem.m * problem.k * problem.n, epilogue_cost(problem)
-        return Cost(flops + after.flops, moved + after.bytes, dense_efficiency(problem), launch_seconds(problem), unpacking)
+        return Cost(flops + after.flops, moved + after.bytes, EFFICIENCY, LAUNCH_SECONDS, unpacking)
 
     def run(self, problem: SpMM, config: Whole, x: jax.Array, weight: Stored, *extras: jax.Array) -> jax.Array:
         w = to_dense(weight)
@@ -68,9 +71,11 @@ class DenseSDDMM:
         return [Whole()]
 
     def cost(self, problem: SDDMM, config: Whole) -> Cost:
+        if problem.device.platform == "cpu":
+            return dense_cost(problem, self.name)
         weight = problem.k * problem.n * problem.out_dtype.itemsize
         moved = 2 * weight + problem.m * (problem.k * problem.x_dtype.itemsize + problem.n * problem.g_dtype.itemsize)
-        return Cost(2.0 * problem.m * problem.k * problem.n, moved, dense_efficiency(problem), launch_seconds(problem))
+        return Cost(2.0 * problem.m * problem.k * problem.n, moved, EFFICIENCY, LAUNCH_SECONDS)
 
     def run(self, problem: SDDMM, config: Whole, x: jax.Array, g: jax.Array) -> jax.Array:
         w = jax.lax.dot_general(
@@ -88,24 +93,6 @@ def epilogue_cost(problem: SpMM) -> Cost:
     size = float(problem.m * problem.n)
     flops = 0 if problem.epilogue.activation is None else 140 if problem.epilogue.activation == "gelu_erf" else 40
     return Cost(flops * size, 2 * size * problem.out_dtype.itemsize)
-
-
-def dense_efficiency(problem: SpMM | SDDMM) -> float:
-    """The share of the peak that XLA's dense product reaches (measured on x86-64 CPUs; published for Hopper GPUs).
-
-    On a CPU it is `.93 / (1 + c / m)`: `c` rows' worth of time go into packing the weight, more where it leaves the cache.
-    A single row is a matrix-vector product, without packing."""
-    if problem.device.platform != "cpu":
-        return 0.8
-    if isinstance(problem, SDDMM):
-        return 0.93 / (1 + 180 / max(problem.m, 1))
-    cached = 4 * problem.k * problem.n <= CACHED_BYTES
-    return 0.1 if problem.m == 1 else 0.93 / (1 + (10 if cached else 20) / max(problem.m, 1))
-
-
-def launch_seconds(problem: SpMM | SDDMM) -> float:
-    """What a kernel's launch takes; on CPUs XLA's own products are called directly."""
-    return 0.0 if problem.device.platform == "cpu" else 4e-6
 
 
 register(DenseSpMM())

@@ -8,9 +8,9 @@ import jax
 
 from ..problem import DENSE, SDDMM, Cost
 from . import native
+from .curves import sparse_cost
 from .dense import masked
 from .native_bsr_spmm import Block, blocks_for, is_exact, pattern_of, why_not_native
-from .native_cost import sddmm_cost
 from .table import register
 
 
@@ -29,7 +29,7 @@ class NativeBsrSDDMM:
         return blocks_for(problem)
 
     def cost(self, problem: SDDMM, config: Block) -> Cost:
-        return sddmm_cost(problem, config.shape)
+        return sparse_cost(problem, self.name, config.shape)
 
     def run(self, problem: SDDMM, config: Block, x: jax.Array, g: jax.Array) -> jax.Array:
         pattern = pattern_of(problem.pattern, config.shape)

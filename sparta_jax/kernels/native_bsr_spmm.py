@@ -12,7 +12,7 @@ from ..formats.bsr import BSR, Pattern
 from ..problem import SDDMM, Cost, SpMM
 from ..tesa import TeSA
 from . import native
-from .native_cost import live_blocks, spmm_cost
+from .curves import live_in, sparse_cost
 from .table import register
 
 # What a weight that comes dense may be packed into: the blocks that masks are made of.
@@ -63,7 +63,7 @@ def blocks_for(problem: SpMM | SDDMM) -> list[Block]:
     """The layout's own block, or for a dense weight those of `BLOCKS` that cover its pattern with little waste."""
     if problem.layout.block is not None:
         return [Block(*problem.layout.block)]
-    executed = {block: live_blocks(problem.pattern, block) * block[0] * block[1] for block in BLOCKS}
+    executed = {block: live_in(problem.pattern, block) for block in BLOCKS}
     least = min(executed.values())
     return [Block(*block) for block in BLOCKS if executed[block] <= WASTE * least]
 
@@ -87,7 +87,7 @@ class NativeBsrSpMM:
         return blocks_for(problem)
 
     def cost(self, problem: SpMM, config: Block) -> Cost:
-        return spmm_cost(problem, config.shape)
+        return sparse_cost(problem, self.name, config.shape)
 
     def run(self, problem: SpMM, config: Block, x: jax.Array, weight: jax.Array | BSR, *extras: jax.Array) -> jax.Array:
         pattern = pattern_of(problem.pattern, config.shape)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..formats.bsr import Pattern
 from ..kernels import kernels
-from ..problem import DENSE, Kernel, Layout, Plan, Problem, SpMM
+from ..problem import CSR_LAYOUT, DENSE, Kernel, Layout, Plan, Problem, SpMM
 from .roofline import roofline
 
 MARGIN = 0.9  # a kernel is taken only where its modelled time is below this share of dense
@@ -31,9 +31,20 @@ class Chooser:
     def layout(self, problems: Sequence[SpMM]) -> Layout:
         """The layout of a weight that serves these problems (alike but for `m`) in the least modelled time, all together; of
         equal ones the first, and dense last."""
-        candidates = [*(Layout("bsr", b) for b in layout_blocks(problems[0])), DENSE]
+        candidates = [*(Layout("bsr", b) for b in layout_blocks(problems[0])), *self._by_elements(problems[0]), DENSE]
         total = lambda layout: sum(self.plan(dataclasses.replace(p, layout=layout)).seconds for p in problems)
         return min(candidates, key=total)
+
+    def _by_elements(self, problem: SpMM) -> list[Layout]:
+        """CSR, where a kernel of the wanted implementation reads it as it is."""
+        kernel = self.plan(dataclasses.replace(problem, layout=CSR_LAYOUT)).kernel
+        wanted = (self.implementation, kernel.implementation)[self.implementation is None]
+        return [CSR_LAYOUT] if kernel.implementation == wanted != "dense" else []
+
+
+def forget() -> None:
+    """Has plans made anew, by the machine's table as it is now."""
+    _plan.cache_clear()
 
 
 def implementations() -> list[str]:

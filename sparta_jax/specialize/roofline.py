@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
+from ..kernels import native
+from ..machine import current
 from ..problem import Cost, Device
 
 
@@ -24,15 +25,13 @@ class Roofline:
         return max(arithmetic, cost.bytes / self.bytes_per_s) + cost.packing / self.bytes_per_s + cost.seconds
 
 
-CPU_CORE = Roofline(2.3e11, 4e10)  # one AMD Zen 5 server core, float32, weights in the last-level cache (measured)
 HOPPER = Roofline(9.89e14, 4.8e12)  # NVIDIA H200, bf16 tensor cores, from its data sheet
 OTHER = Roofline(1e14, 1e12)
 
 
-@functools.lru_cache(maxsize=64)
 def roofline(device: Device) -> Roofline:
     """The roofline of a device; where its kind is not known, of a common one of its platform."""
     if device.platform == "cpu":
-        cores = max(device.cores, 1)
-        return Roofline(CPU_CORE.flops_per_s * cores, CPU_CORE.bytes_per_s * cores)
+        machine = current(native.isa(), device.cores)
+        return Roofline(machine.peak, machine.bandwidth)
     return HOPPER if device.platform == "cuda" else OTHER

@@ -1,0 +1,88 @@
+"""Times compiled calls against each other, interleaved, on random operands."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..formats.bsr import Pattern
+from ..formats.csr import ELEMENT
+from ..problem import DENSE, SDDMM, Kernel, Problem, SpMM
+from ..stored import of_arrays, values_shape
+
+Call = Callable[[], object]
+Name = TypeVar("Name", bound=Hashable)
+
+
+def call_of(problem: Problem, kernel: Kernel, config: Any) -> Call:
+    """A call of a kernel on random operands, compiled when it is first made; it returns when its result is there."""
+    operands, tree = jax.tree.flatten(operands_of(problem))
+    compiled = jax.jit(lambda *leaves: kernel.run(problem, config, *jax.tree.unflatten(tree, leaves)))
+    return lambda: compiled(*operands).block_until_ready()
+
+
+def operands_of(problem: Problem) -> list[Any]:
+    """What `run` takes, normal; the weight zero where it is dead."""
+    draw = lambda shape, dtype: jnp.asarray(noise(shape)).astype(dtype)
+    if isinstance(problem, SDDMM):
+        return [draw((problem.m, problem.k), problem.x_dtype), draw((problem.m, problem.n), problem.g_dtype)]
+    operands = [draw((problem.m, problem.k), problem.x_dtype), weight_of(problem)]
+    if problem.epilogue.bias:
+        operands.append(draw((problem.n,), problem.out_dtype))
+    if problem.epilogue.residual:
+        operands.append(draw((problem.m, problem.n), problem.out_dtype))
+    return operands
+
+
+def weight_of(problem: SpMM) -> Any:
+    """A weight in the problem's layout. Made on the host: a program for each pattern would take longer than what is timed."""
+    tesa, layout = problem.pattern, problem.layout
+    draw = lambda shape: jnp.asarray(noise(shape)).astype(problem.w_dtype)
+    if layout == DENSE:
+        return jnp.where(tesa.mask, draw(tesa.shape), jnp.zeros((), problem.w_dtype))
+    tables = Pattern.of(tesa, layout.block or ELEMENT)
+    return of_arrays([draw(values_shape(tesa, layout)), *map(jnp.asarray, (tables.indptr, tables.indices))], layout, tesa.shape)
+
+
+def noise(shape: tuple[int, ...]) -> np.ndarray:
+    """Normal numbers, the same few over and over: a large weight of fresh ones takes longer to draw than to multiply with."""
+    return np.resize(np.random.default_rng(0).standard_normal(4099, np.float32), shape)
+
+
+def interleaved(calls: Mapping[Name, Call], rounds: int, sample_seconds: float) -> dict[Name, float]:
+    """The median seconds of each call over rounds in which all of them are made one behind the other; what is faster than
+    `sample_seconds` is called several times in a round."""
+    repeats = {name: max(1, round(sample_seconds / max(_once(call), 1e-7))) for name, call in calls.items()}
+    samples: dict[Name, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            samples[name].append(_mean(call, repeats[name]))
+    return {name: statistics.median(each) for name, each in samples.items()}
+
+
+def least(call: Call, seconds: float) -> float:
+    """The shortest of as many calls as fit into that time, three at least: what the machine can do when it is not disturbed."""
+    call()
+    best, spent, count = float("inf"), 0.0, 0
+    while spent < seconds or count < 3:
+        took = _mean(call, 1)
+        best, spent, count = min(best, took), spent + took, count + 1
+    return best
+
+
+def _once(call: Call) -> float:
+    call()
+    return _mean(call, 1)
+
+
+def _mean(call: Call, repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats

@@ -18,6 +18,7 @@ import dataclasses
 import functools
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -116,7 +117,11 @@ def apply_epilogue(epilogue: Epilogue, y: jax.Array, *extras: jax.Array) -> jax.
 
 
 def default_device(platform: str) -> Device:
-    """The device that a lowering for `platform` is for: this process' own where it has one of that platform."""
+    """The device that a lowering for `platform` is for: the GPU that the mesh in use names (`jax.sharding.AbstractDevice`),
+    else this process' own where it has one of that platform."""
+    named = jax.sharding.get_abstract_mesh().abstract_device
+    if platform == "cuda" and named is not None and named.device_kind.startswith("NVIDIA"):
+        return Device("cuda", named.device_kind, named.num_cores or 0)
     if platform == "cpu":
         return Device("cpu", cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     here = jax.devices()[0]
@@ -176,7 +181,10 @@ def _inner(name: str, out_aval: Callable, problem: Callable, run: Callable) -> P
 
     def lower(ctx, *operands, product: Product, platform: str):
         plan = product.planner.plan(problem(product, ctx.avals_in, default_device(platform)))
-        return mlir.lower_fun(functools.partial(run, product, plan), multiple_results=False)(ctx, *operands)
+        with warnings.catch_warnings():
+            # Since jax 0.11, of kernels that are there for as long as that backend is.
+            warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
+            return mlir.lower_fun(functools.partial(run, product, plan), multiple_results=False)(ctx, *operands)
 
     mlir.register_lowering(primitive, functools.partial(lower, platform="other"))
     for platform in PLATFORMS:
@@ -231,12 +239,12 @@ def _call(primitive: Primitive, product: Product, shapes: tuple[tuple[tuple[int,
 
 
 def _bind(primitive: Primitive, product: Product, *operands) -> jax.Array:
-    operands = _vary_alike([jnp.asarray(a) for a in operands])
+    operands = vary_alike([jnp.asarray(a) for a in operands])
     shapes = tuple((a.shape, np.dtype(a.dtype)) for a in operands)
     return primitive.bind(*operands, product=product, call=_call(primitive, product, shapes))
 
 
-def _vary_alike(operands: list[jax.Array]) -> list[jax.Array]:
+def vary_alike(operands: list[jax.Array]) -> list[jax.Array]:
     """Inside `shard_map`: all operands made to vary over the same mesh axes, as JAX's own products do.
 
     Without this the gradient of a replicated weight is not summed over the devices, silently."""
@@ -245,19 +253,19 @@ def _vary_alike(operands: list[jax.Array]) -> list[jax.Array]:
     return [a if v == union else jax.lax.pcast(a, tuple(union - v), to="varying") for a, v in zip(operands, axes, strict=True)]
 
 
-def _like(aval, shape: tuple[int, ...], dtype, spec: Sequence[Any]):
+def aval_like(aval, shape: tuple[int, ...], dtype, spec: Sequence[Any]):
     """`aval` (its varying axes, its mesh) with another shape, dtype and explicit sharding."""
     return aval.update(shape=shape, dtype=dtype, weak_type=False, sharding=aval.sharding.update(spec=PartitionSpec(*spec)))
 
 
 def _spmm_aval(x, *_, product: Product):
     lead = tuple(x.sharding.spec)[: x.ndim - 1]
-    return _like(x, (*x.shape[:-1], product.n), product.out_dtype, (*lead, None))
+    return aval_like(x, (*x.shape[:-1], product.n), product.out_dtype, (*lead, None))
 
 
 def _sddmm_aval(x, _, *, product: Product):
     shape = product.values_shape()
-    return _like(x, shape, product.out_dtype, [None] * len(shape))
+    return aval_like(x, shape, product.out_dtype, [None] * len(shape))
 
 
 # -- partitioning: leading axes may be sharded, the weight is whole on every device

@@ -6,15 +6,14 @@ import dataclasses
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ..formats.bsr import BSR, Pattern
+from ..formats.bsr import Pattern
 from ..problem import DENSE, SDDMM, Cost
-from .dense import masked
 from .mosaic.limits import num_sms, padded, padding_bytes, whole, why_not_device, why_not_dtypes
 from .mosaic.schedule import steps
 from .mosaic.tiling import LAUNCH, Tiling, deepest, step_efficiency
+from .sampled import as_dense, cut, stored_size, zeros
 from .table import register
 
 BLOCKS = ((64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))
@@ -48,7 +47,7 @@ class MosaicBsrSDDMM:
     def cost(self, problem: SDDMM, config: Tiling) -> Cost:
         itemsize = problem.x_dtype.itemsize
         live = steps(problem.pattern, (config.rows, config.cols), False).count
-        stored = _stored_size(problem) * problem.out_dtype.itemsize
+        stored = stored_size(problem) * problem.out_dtype.itemsize
         if problem.m == 0 or live == 0:
             return Cost(0.0, stored, 1.0, LAUNCH)
         m, k, n = _whole_sizes(problem, config)
@@ -66,7 +65,7 @@ class MosaicBsrSDDMM:
     def run(self, problem: SDDMM, config: Tiling, x: jax.Array, g: jax.Array) -> jax.Array:
         pattern = Pattern.of(problem.pattern, (config.rows, config.cols))
         if problem.m == 0 or pattern.nnzb == 0:
-            return _zeros(problem)
+            return zeros(problem)
         # Pallas takes a third of a second to import, which no program without a GPU should wait for.
         from .mosaic.sddmm import sddmm
 
@@ -81,8 +80,8 @@ class MosaicBsrSDDMM:
         )
         blocks = blocks.sum(0).astype(problem.out_dtype) if config.splits > 1 else blocks[0]
         if problem.layout.block is None:
-            return _as_dense(problem, pattern, blocks)
-        return _cut(problem, problem.layout.block, pattern, blocks)
+            return as_dense(problem, pattern, blocks)
+        return cut(problem, problem.layout.block, pattern, blocks)
 
 
 def _why_not_layout(problem: SDDMM) -> str | None:
@@ -120,37 +119,6 @@ def _whole_sizes(problem: SDDMM, config: Tiling) -> tuple[int, int, int]:
 def _is_result(problem: SDDMM, config: Tiling) -> bool:
     """Whether what the kernel writes is what the layout stores."""
     return config.splits == 1 and problem.layout.block == (config.rows, config.cols)
-
-
-def _stored_size(problem: SDDMM) -> int:
-    block = problem.layout.block
-    return problem.k * problem.n if block is None else steps(problem.pattern, block, False).count * math.prod(block)
-
-
-def _zeros(problem: SDDMM) -> jax.Array:
-    block = problem.layout.block
-    shape = (problem.k, problem.n) if block is None else (steps(problem.pattern, block, False).count, *block)
-    return jnp.zeros(shape, problem.out_dtype)
-
-
-def _as_dense(problem: SDDMM, pattern: Pattern, blocks: jax.Array) -> jax.Array:
-    """`[K, N]` of the blocks of a pattern, zero at dead elements."""
-    bsr = BSR(blocks, jnp.asarray(pattern.indptr), jnp.asarray(pattern.indices), (problem.k, problem.n))
-    return masked(bsr.to_dense(), problem.pattern)
-
-
-def _cut(problem: SDDMM, block: tuple[int, int], pattern: Pattern, tiles: jax.Array) -> jax.Array:
-    """`[nnzb, br, bc]`: the layout's blocks, each out of the tile `[rows, cols]` that holds it."""
-    (br, bc), (_, rows, cols) = block, tiles.shape
-    if (br, bc) == (rows, cols):
-        return tiles
-    wanted = Pattern.of(problem.pattern, block)
-    row, in_row = np.divmod(wanted.indices, rows // br)
-    col, in_col = np.divmod(wanted.columns, cols // bc)
-    height = -(-problem.k // rows)
-    # Tiles are listed by column, then by row: their keys ascend.
-    tile = np.searchsorted(pattern.columns.astype(np.int64) * height + pattern.indices, col.astype(np.int64) * height + row)
-    return tiles.reshape(-1, rows // br, br, cols // bc, bc)[tile, in_row, :, in_col, :]
 
 
 register(MosaicBsrSDDMM())

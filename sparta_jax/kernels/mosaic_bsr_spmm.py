@@ -120,13 +120,8 @@ def _blocks(problem: SpMM) -> list[tuple[int, int]]:
     """The candidates for `(depth, cols)`."""
     if problem.layout.block is None:
         return list(DENSE_BLOCKS)
-    contracted, out = _sides(problem.layout.block, problem.transposed)
+    contracted, out = schedule.sides(problem.layout.block, problem.transposed)
     return list(itertools.product(_parts(contracted, PACKED_DEPTHS), _parts(out, PACKED_COLS)))
-
-
-def _sides(block: tuple[int, int], transposed: bool) -> tuple[int, int]:
-    """The contracted side of a stored block, and the other; also the way back."""
-    return (block[1], block[0]) if transposed else block
 
 
 def _parts(side: int, sizes: tuple[int, ...]) -> list[int]:
@@ -135,11 +130,7 @@ def _parts(side: int, sizes: tuple[int, ...]) -> list[int]:
 
 
 def _steps(problem: SpMM, config: Tiling) -> schedule.Steps:
-    block = problem.layout.block
-    if block is None:
-        return schedule.steps(problem.pattern, _sides((config.depth, config.cols), problem.transposed), problem.transposed)
-    contracted, out = _sides(block, problem.transposed)
-    return schedule.steps(problem.pattern, block, problem.transposed, (contracted // config.depth, out // config.cols))
+    return schedule.of_layout(problem.pattern, problem.layout.block, problem.transposed, (config.depth, config.cols))
 
 
 def _tiles(problem: SpMM, config: Tiling, steps: schedule.Steps) -> schedule.Tiles:
@@ -153,7 +144,8 @@ def _is_zero(problem: SpMM, steps: schedule.Steps) -> bool:
 
 def _whole_sizes(problem: SpMM, config: Tiling) -> tuple[int, int, int]:
     """The padded `m, k, n`: whole tiles, and whole blocks of a packed weight."""
-    depth, cols = _sides(problem.layout.block, problem.transposed) if problem.layout.block else (config.depth, config.cols)
+    block = problem.layout.block
+    depth, cols = schedule.sides(block, problem.transposed) if block else (config.depth, config.cols)
     return whole(problem.m, config.rows), whole(problem.k, depth), whole(problem.n, cols)
 
 

@@ -84,4 +84,4 @@ def test_packing_is_not_overlapped():
 
 
 def test_implementations_are_listed():
-    assert implementations() == ["dense", "mosaic", "native", "xla"]
+    assert implementations() == ["dense", "mosaic", "native", "triton", "xla"]

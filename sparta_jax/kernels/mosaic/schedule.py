@@ -64,6 +64,19 @@ def steps(tesa: TeSA, block: tuple[int, int], transposed: bool, cut: tuple[int, 
     return Steps(turned.indptr, turned.indices, entry).cut(*cut)
 
 
+def of_layout(tesa: TeSA, block: tuple[int, int] | None, transposed: bool, step: tuple[int, int]) -> Steps:
+    """The steps of `step` (depth, columns) on a weight stored in blocks of `block`, which they divide, or dense."""
+    if block is None:
+        return steps(tesa, sides(step, transposed), transposed)
+    contracted, out = sides(block, transposed)
+    return steps(tesa, block, transposed, (contracted // step[0], out // step[1]))
+
+
+def sides(block: tuple[int, int], transposed: bool) -> tuple[int, int]:
+    """The contracted side of a stored block, and the other; also the way back."""
+    return (block[1], block[0]) if transposed else block
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tiles:
     """The output tiles of every thread block, in its order.

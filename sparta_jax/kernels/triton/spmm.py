@@ -1,0 +1,96 @@
+"""The body of the block-sparse product `activation(x @ W + bias)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.experimental.pallas as pl
+import jax.experimental.pallas.triton as plt
+import jax.numpy as jnp
+from jax import lax
+
+from ..gpu_activations import ACTIVATIONS
+from ..mosaic.schedule import Steps, sides
+from .grid import on_grid
+from .tile import Tile
+
+
+def spmm(
+    x: jax.Array,
+    w: jax.Array,
+    bias: jax.Array | None,
+    *,
+    tile: Tile,
+    steps: Steps,
+    transposed: bool,
+    activation: str | None,
+    precision: lax.Precision,
+    out_dtype: Any,
+) -> jax.Array:
+    """`[m, n]`: `activation(x @ W + bias)`, or of the transpose of `W`, accumulated in float32.
+
+    Args:
+      x: `[m, k]`, whole tiles of `tile.rows` and `tile.depth`.
+      w: `[K, N]`, whole tiles of `tile.depth` (contracted) and `tile.cols`, or `[nnzb, br, bc]` with sides that those divide.
+      bias: `[n]`, or None.
+      tile: of one program.
+      steps: at least one, of blocks of `tile.depth` and `tile.cols`.
+      transposed: whether the weight is contracted along its last axis.
+      activation: a key of `ACTIVATIONS`.
+      precision: of the products of float32 operands.
+      out_dtype: of the result.
+    """
+    packed = w.ndim == 3
+    lists = [jnp.asarray(a) for a in (steps.ptr, steps.at, *[steps.entry] * packed)]
+    extras = [] if bias is None else [bias.astype(jnp.float32)]
+    out_type = jax.ShapeDtypeStruct((x.shape[0], steps.columns * tile.cols), out_dtype)
+
+    def body(ptr, at, *refs):
+        entry, refs = (refs[0], refs[1:]) if packed else (None, refs)
+        x, w, *bias, y = refs
+        row, col = pl.program_id(0), pl.program_id(1)
+
+        def step(e, total):
+            a = plt.load(x.at[pl.ds(row * tile.rows, tile.rows), pl.ds(at[e] * tile.depth, tile.depth)])
+            b = plt.load(_block(w, tile, transposed, at[e], col, None if entry is None else entry[e]))
+            return total + plt.dot(a, b, trans_b=transposed, precision=precision)
+
+        result = lax.fori_loop(ptr[col], ptr[col + 1], step, jnp.zeros((tile.rows, tile.cols), jnp.float32))
+        cols = pl.ds(col * tile.cols, tile.cols)
+        if bias:
+            result = result + plt.load(bias[0].at[cols])[None, :]
+        plt.store(y.at[pl.ds(row * tile.rows, tile.rows), cols], ACTIVATIONS[activation](result).astype(y.dtype))
+
+    kernel = on_grid(
+        body,
+        name="sparta_bsr_spmm",
+        # Programs that run at one time share a column, whose blocks stay in the L2 cache.
+        grid=(x.shape[0] // tile.rows, steps.columns),
+        out_type=out_type,
+        warps=tile.warps,
+        stages=tile.stages,
+        cost=_cost(x, steps, tile, out_type),
+    )
+    return kernel(*lists, x, w, *extras)
+
+
+def _block(w: Any, tile: Tile, transposed: bool, at: Any, col: Any, entry: Any) -> Any:
+    """The ref of a step's part of the weight."""
+    if entry is None:
+        index, contracted, out = (), at, col
+    else:
+        contracted_side, out_side = sides(w.shape[-2:], transposed)
+        parts = contracted_side // tile.depth
+        index, contracted, out = (lax.div(entry, parts),), lax.rem(entry, parts), lax.rem(col, out_side // tile.cols)
+    where = pl.ds(contracted * tile.depth, tile.depth), pl.ds(out * tile.cols, tile.cols)
+    return w.at[(*index, *(where[::-1] if transposed else where))]
+
+
+def _cost(x: jax.Array, steps: Steps, tile: Tile, out: jax.ShapeDtypeStruct) -> pl.CostEstimate:
+    weight = steps.count * tile.depth * tile.cols
+    return pl.CostEstimate(
+        flops=2 * x.shape[0] * weight,
+        bytes_accessed=(x.size + weight) * x.dtype.itemsize + out.size * out.dtype.itemsize,
+        transcendentals=0,
+    )

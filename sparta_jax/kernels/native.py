@@ -12,11 +12,35 @@ import jax.numpy as jnp
 import numpy as np
 
 LIBRARY = Path(__file__).parent / "_native.so"
-TARGETS = ("sparta_spmm", "sparta_sddmm", "sparta_pack", "sparta_unpack")
+TARGETS = (
+    "sparta_spmm",
+    "sparta_sddmm",
+    "sparta_pack",
+    "sparta_unpack",
+    "sparta_csr_spmm",
+    "sparta_csr_sddmm",
+    "sparta_csr_copy",
+)
 Table = jax.Array | np.ndarray  # of indices, int32
 
 # As `Activation` in cpu/products.h counts them.
 ACTIVATIONS = (None, "relu", "gelu_tanh", "gelu_erf", "silu", "tanh", "sigmoid")
+
+# Dtypes that may meet in one product: those with sums in float32, and float64 with its own.
+SINGLE = tuple(np.dtype(d) for d in (jnp.float32, jnp.bfloat16, jnp.float16))
+DOUBLE = (np.dtype(np.float64),)
+
+
+def why_not_dtypes(*dtypes: np.dtype) -> str | None:
+    """What keeps the products from operands and results of these dtypes."""
+    if all(d in SINGLE for d in dtypes) or all(d in DOUBLE for d in dtypes):
+        return None
+    return "needs float32, bfloat16 or float16, or float64 alone, got " + ", ".join(map(str, dtypes))
+
+
+def sums_dtype(dtype: np.dtype) -> np.dtype:
+    """What products of operands of this dtype are summed in."""
+    return np.dtype(np.float64 if dtype in DOUBLE else np.float32)
 
 
 def why_unavailable() -> str | None:
@@ -73,6 +97,7 @@ def spmm(
     indices: Table,
     n: int,
     *,
+    dtype: np.dtype | None = None,
     order: Table | None = None,
     bias: jax.Array | None = None,
     activation: str | None = None,
@@ -80,70 +105,76 @@ def spmm(
 ) -> jax.Array:
     """`activation(x @ W + bias) + residual`, or with `order` the product with the transpose of `W`.
 
+    Everything between the operands and the result is computed in float32 (float64 where the operands are), and rounded once.
+
     Args:
-      x: `f32[m, k]`.
-      blocks: `f32[nnzb, br, bc]`, the live blocks, listed by block column.
+      x: `[m, k]`, of float32, bfloat16, float16, or of float64 where everything is.
+      blocks: `[nnzb, br, bc]`, the live blocks, listed by block column; of a dtype like those of `x`.
       indptr: `i32[ceil(n / bc) + 1]`, which entries a block column owns; with `order` those of the transposed pattern.
       indices: `i32[nnzb]`, the block row of each entry; with `order` of the transposed pattern.
       n: the size of the result's last axis.
+      dtype: of the result; None: that of `x`.
       order: `i32[nnzb]`, which block each entry of the transposed pattern is; every block is then read as its transpose.
-      bias: `f32[n]`.
-      activation: one of `ACTIVATIONS`.
-      residual: `f32[m, n]`.
+      bias: `[n]`, cast to `dtype`.
+      activation: one of `ACTIVATIONS`; in float64 None or relu.
+      residual: `[m, n]`, cast to `dtype`.
 
     Returns:
-      `f32[m, n]`.
+      `dtype[m, n]`.
 
     Raises:
       jax.errors.JaxRuntimeError: when it runs, if the tables do not fit the blocks or point outside.
     """
-    none = jnp.zeros((0,), jnp.float32)
-    call = jax.ffi.ffi_call("sparta_spmm", jax.ShapeDtypeStruct((x.shape[0], n), jnp.float32))
+    dtype = np.dtype(x.dtype if dtype is None else dtype)
+    none = jnp.zeros((0,), dtype)
+    call = jax.ffi.ffi_call("sparta_spmm", jax.ShapeDtypeStruct((x.shape[0], n), dtype))
     return call(
         x,
         blocks,
         indptr,
         indices,
         jnp.zeros((0,), jnp.int32) if order is None else order,
-        none if bias is None else bias,
-        none if residual is None else residual,
+        none if bias is None else bias.astype(dtype),
+        none if residual is None else residual.astype(dtype),
         transposed=order is not None,
         activation=np.int32(ACTIVATIONS.index(activation)),
         isa=forced_isa(),
     )
 
 
-def sddmm(x: jax.Array, g: jax.Array, indptr: Table, indices: Table, block: tuple[int, int]) -> jax.Array:
-    """The live blocks of `x.T @ g`.
+def sddmm(
+    x: jax.Array, g: jax.Array, indptr: Table, indices: Table, block: tuple[int, int], dtype: np.dtype | None = None
+) -> jax.Array:
+    """The live blocks of `x.T @ g`, summed as `spmm` sums.
 
     Args:
-      x: `f32[m, k]`.
-      g: `f32[m, n]`.
+      x: `[m, k]`.
+      g: `[m, n]`, of a dtype like those of `x`.
       indptr: `i32[ceil(n / bc) + 1]`, which entries a block column owns.
       indices: `i32[nnzb]`, the block row of each entry.
       block: `(br, bc)`.
+      dtype: of the result; None: that of `x`.
 
     Returns:
-      `f32[nnzb, br, bc]`, zero behind the edges of `[k, n]`.
+      `dtype[nnzb, br, bc]`, zero behind the edges of `[k, n]`.
 
     Raises:
       jax.errors.JaxRuntimeError: when it runs, if the tables do not fit or point outside.
     """
     (m, k), (br, bc) = x.shape, block
-    padded = -(-k // br) * br + -(-g.shape[1] // bc) * bc
-    results = (
-        jax.ShapeDtypeStruct((indices.shape[0], br, bc), jnp.float32),
-        jax.ShapeDtypeStruct((-(-m // 16) * 16 * padded,), jnp.float32),  # scratch memory
-    )
+    dtype = np.dtype(x.dtype if dtype is None else dtype)
+    size, sums = indices.shape[0] * br * bc, sums_dtype(np.dtype(x.dtype))
+    scratch = -(-m // 16) * 16 * (-(-k // br) * br + -(-g.shape[1] // bc) * bc) + (0 if dtype == sums else size)
+    results = jax.ShapeDtypeStruct((indices.shape[0], br, bc), dtype), jax.ShapeDtypeStruct((scratch,), sums)
     return jax.ffi.ffi_call("sparta_sddmm", results)(x, g, indptr, indices, isa=forced_isa())[0]
 
 
 def pack(dense: jax.Array, indptr: Table, indices: Table, block: tuple[int, int]) -> jax.Array:
-    """The blocks `f32[nnzb, br, bc]` of `dense f32[k, n]`, as `BSR.pack` gathers them."""
-    blocks = jax.ShapeDtypeStruct((indices.shape[0], *block), jnp.float32)
+    """The blocks `[nnzb, br, bc]` of `dense [k, n]`, as `BSR.pack` gathers them."""
+    blocks = jax.ShapeDtypeStruct((indices.shape[0], *block), dense.dtype)
     return jax.ffi.ffi_call("sparta_pack", blocks)(dense, indptr, indices)
 
 
 def unpack(blocks: jax.Array, indptr: Table, indices: Table, shape: tuple[int, ...]) -> jax.Array:
-    """The dense matrix `f32[k, n]` of `blocks f32[nnzb, br, bc]`, as `BSR.to_dense` makes it."""
-    return jax.ffi.ffi_call("sparta_unpack", jax.ShapeDtypeStruct(shape, jnp.float32))(blocks, indptr, indices)
+    """The dense matrix `[k, n]` of `blocks [nnzb, br, bc]`, as `BSR.to_dense` makes it."""
+    return jax.ffi.ffi_call("sparta_unpack", jax.ShapeDtypeStruct(shape, blocks.dtype))(blocks, indptr, indices)

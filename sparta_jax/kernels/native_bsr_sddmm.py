@@ -16,7 +16,8 @@ from .table import register
 
 @dataclasses.dataclass(frozen=True)
 class NativeBsrSDDMM:
-    """One small dense product of packed panels of x and g per live block; always full float32."""
+    """One small dense product of packed panels of x and g per live block; always full float32, or float64
+    where the operands are."""
 
     name: str = "native_bsr_sddmm"
     implementation: str = "native"
@@ -33,7 +34,7 @@ class NativeBsrSDDMM:
 
     def run(self, problem: SDDMM, config: Block, x: jax.Array, g: jax.Array) -> jax.Array:
         pattern = pattern_of(problem.pattern, config.shape)
-        blocks = native.sddmm(x, g, pattern.indptr, pattern.indices, config.shape)
+        blocks = native.sddmm(x, g, pattern.indptr, pattern.indices, config.shape, problem.out_dtype)
         if problem.layout != DENSE:
             return blocks
         w = native.unpack(blocks, pattern.indptr, pattern.indices, problem.pattern.shape)

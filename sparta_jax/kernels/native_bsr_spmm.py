@@ -10,6 +10,7 @@ import numpy as np
 
 from ..formats.bsr import BSR, Pattern
 from ..problem import SDDMM, Cost, SpMM
+from ..products import apply_epilogue
 from ..tesa import TeSA
 from . import native
 from .curves import live_in, sparse_cost
@@ -52,8 +53,8 @@ def why_not_native(problem: SpMM | SDDMM, *dtypes: np.dtype) -> str | None:
         return "runs on CPUs"
     if (why := native.why_unavailable()) is not None:
         return f"native kernels: {why}"
-    if any(dtype != np.float32 for dtype in dtypes):
-        return "needs float32 operands and result, got " + ", ".join(map(str, dtypes))
+    if (why := native.why_not_dtypes(*dtypes)) is not None:
+        return why
     if problem.layout.format not in ("dense", "bsr"):
         return f"cannot read {problem.layout}"
     return None
@@ -70,7 +71,8 @@ def blocks_for(problem: SpMM | SDDMM) -> list[Block]:
 
 @dataclasses.dataclass(frozen=True)
 class NativeBsrSpMM:
-    """Packed panels of x times the live blocks, a block column's sums in registers all the while; always full float32."""
+    """Packed panels of x times the live blocks, a block column's sums in registers all the while; always full float32, or
+    float64 where the operands are."""
 
     name: str = "native_bsr_spmm"
     implementation: str = "native"
@@ -100,17 +102,14 @@ class NativeBsrSpMM:
         if problem.transposed:
             turned, order = pattern.transposed(-(-problem.n // config.br))
             indptr, indices = turned.indptr, turned.indices
-        rest = list(extras)
-        return native.spmm(
-            x,
-            blocks,
-            indptr,
-            indices,
-            problem.n,
-            order=order,
-            bias=rest.pop(0) if problem.epilogue.bias else None,
-            activation=problem.epilogue.activation,
-            residual=rest.pop(0) if problem.epilogue.residual else None,
+        product = functools.partial(native.spmm, x, blocks, indptr, indices, problem.n, dtype=problem.out_dtype, order=order)
+        epilogue, rest = problem.epilogue, list(extras)
+        if problem.out_dtype in native.DOUBLE and epilogue.activation not in (None, "relu"):
+            return apply_epilogue(epilogue, product(), *extras)
+        return product(
+            bias=rest.pop(0) if epilogue.bias else None,
+            activation=epilogue.activation,
+            residual=rest.pop(0) if epilogue.residual else None,
         )
 
 

@@ -217,7 +217,8 @@ def test_limits_are_phrases():
     good = problem_of(8, tesa, Layout("bsr", (32, 32)))
     assert KERNEL.why_not(good) is None
     assert "CPU" in KERNEL.why_not(dataclasses.replace(good, device=dataclasses.replace(CPU, platform="cuda")))
-    assert "float32" in KERNEL.why_not(dataclasses.replace(good, x_dtype=np.dtype(np.float16)))
+    assert "float32" in KERNEL.why_not(dataclasses.replace(good, x_dtype=np.dtype(np.int8)))
+    assert "float64 alone" in KERNEL.why_not(dataclasses.replace(good, x_dtype=np.dtype(np.float64)))
     assert "softplus" in KERNEL.why_not(dataclasses.replace(good, epilogue=Epilogue(activation="softplus")))
 
 

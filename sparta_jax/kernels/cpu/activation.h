@@ -1,5 +1,6 @@
 // Activations of whole vectors, to about 1e-7 of the true value (not only of the largest one).
 #pragma once
+#include "products.h"
 #include "storage.h"
 
 namespace sparta::ISA {
@@ -49,6 +50,12 @@ static inline Vec gelu_erf(Vec x) {
                                -0.04621329214f, 0.1232250307f, -0.206402619f, 0.1215139476f);
   const Vec tail = z * exp(z * z * splat(-0.5f)) * ratio;
   return (x < splat(0.f) ? Vec{} : x) - tail;
+}
+
+template <Activation A>
+static inline Vector<double> activate(Vector<double> x) {
+  static_assert(A == Activation::kNone || A == Activation::kRelu, "float64 has no other activation");
+  return A == Activation::kRelu ? (x < splat(0.) ? splat(0.) : x) : x;
 }
 
 template <Activation A>

@@ -7,6 +7,6 @@
 
 namespace sparta::ISA {
 
-const Isa isa = {SPARTA_NAME(ISA), plan_spmm, packed_size, pack_x, spmm, plan_sddmm, pack_operand, sddmm};
+const Isa isa = {SPARTA_NAME(ISA), plan_spmm, packed_bytes, pack_x, spmm, plan_sddmm, pack_operand, sddmm};
 
 }  // namespace sparta::ISA

@@ -18,6 +18,8 @@ from ..problem import Layout
 from ..stored import Stored, of_arrays, pattern_of, tables_of, to_dense, values_at, values_shape
 from ..tesa import TeSA
 
+AT_PLACES: dict[str, Any] = dict(mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
+
 Steps = tuple[tuple[str, tuple[int, ...]], ...]  # ("reshape", sizes) and ("transpose", permutation)
 
 
@@ -62,12 +64,11 @@ class Flat:
         return (tesa.nnz,)
 
     def pack(self, array: jax.Array, tesa: TeSA) -> jax.Array:
-        return array.reshape(-1).at[_places(tesa)].get(mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
+        return array.reshape(-1).at[_places(tesa)].get(**AT_PLACES)
 
     def unpack(self, values: jax.Array, tesa: TeSA) -> jax.Array:
         flat = jnp.zeros((math.prod(tesa.shape),), values.dtype)
-        spread = flat.at[_places(tesa)].set(values, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
-        return spread.reshape(tesa.shape)
+        return flat.at[_places(tesa)].set(values, **AT_PLACES).reshape(tesa.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Channels:
         array = masked(array, tesa)
         for axis, kept in enumerate(live_slices(tesa)):
             if len(kept) < array.shape[axis]:
-                array = jnp.take(array, kept, axis, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
+                array = array.at[(slice(None),) * axis + (kept,)].get(**AT_PLACES)
         return array
 
     def unpack(self, values: jax.Array, tesa: TeSA) -> jax.Array:
@@ -176,6 +177,4 @@ def _spread(values: jax.Array, axis: int, kept: np.ndarray, size: int) -> jax.Ar
         widths = [(low, size - low - len(kept), 0) if d == axis else (0, 0, 0) for d in range(values.ndim)]
         return jax.lax.pad(values, jnp.zeros((), values.dtype), widths)
     shape: Sequence[int] = [size if d == axis else n for d, n in enumerate(values.shape)]
-    index = (slice(None),) * axis
-    whole = jnp.zeros(shape, values.dtype).at[(*index, kept)]
-    return whole.set(values, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
+    return jnp.zeros(shape, values.dtype).at[(slice(None),) * axis + (kept,)].set(values, **AT_PLACES)

@@ -1,0 +1,284 @@
+"""Compressed params: one array per param, live elements only; calls, gradients and training equal those of masked params."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from api.programs import LAYOUTS, assert_near, mask_of, masked, random
+from models.linen_models import MODELS
+from models.models import both
+
+import sparta_jax as sj
+from sparta_jax.compressed import Channels, Flat, Matrices, Whole
+from sparta_jax.errors import PackedError, SpartaTypeError
+
+SHAPES = {"embed": (24, 32), "up": (32, 48), "bias": (48,), "heads": (48, 4, 12), "out": (4, 12, 32), "gain": (32,)}
+RNG = np.random.default_rng(3)
+MASKS = {
+    "embed": RNG.random((24, 32)) < 0.4,
+    "up": mask_of((32, 48), 0.5, RNG),
+    "heads": np.broadcast_to((np.arange(4) != 2)[:, None], (48, 4, 12)),
+    "out": np.broadcast_to((np.arange(4) != 2)[:, None, None], (4, 12, 32)),
+    "bias": RNG.random(48) < 0.6,
+}
+TESA = {k: sj.TeSA(MASKS[k]) if k in MASKS else None for k in SHAPES}
+PARAMS = {k: random(s, RNG) / 5 for k, s in SHAPES.items()}
+TOKENS = jnp.asarray(RNG.integers(24, size=(3, 5)), jnp.int32)
+
+
+def model(params, tokens):
+    """A tied embedding, element, block and channel masks, a masked bias."""
+    x = params["embed"][tokens]
+    h = jnp.tanh(x @ params["up"] + params["bias"])
+    h = jnp.einsum("btd,dhe->bthe", h, params["heads"])
+    x = x + jnp.einsum("bthe,hed->btd", jnp.sin(h), params["out"]) * params["gain"]
+    return x @ params["embed"].T
+
+
+def masks(tree):
+    return {k: jnp.where(MASKS[k], v, 0) if k in MASKS else v for k, v in tree.items()}
+
+
+def loss(fn):
+    return lambda params, *data: jnp.sum(jnp.cos(fn(params, *data)))
+
+
+def fast(implementation=None):
+    return sj.sparsify(model, TESA, implementation=implementation)
+
+
+QUICK = ("x @ W.T", "heads in", "batched weight", "cast before", "two readers", "split weight", "remat")
+
+
+@pytest.mark.parametrize("implementation", ["native", pytest.param("xla", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in LAYOUTS])
+def test_every_layout(name, implementation, rng):
+    case = LAYOUTS[name]
+    tesa, w, x = sj.TeSA(mask_of(case.w, 0.4, rng)), random(case.w, rng), random(case.x, rng)
+    sparse = sj.sparsify(case.fn, tesa, implementation=None if "cast" in name or "type" in name else implementation)
+    lean = sparse.compress(w, x)
+    assert jax.tree.structure(lean.values) == jax.tree.structure(w)
+    y, g = jax.jit(jax.value_and_grad(loss(sparse)))(lean, x)
+    want, dense = jax.jit(jax.value_and_grad(loss(masked(case.fn, tesa))))(w, x)
+    tolerance = 2e-2 if "cast" in name or "type" in name else 1e-5
+    assert_near([y, sparse.unpack(g)], [want, dense], tolerance)
+
+
+@pytest.mark.parametrize(("implementation", "call"), [(None, ()), ("native", (TOKENS,))], ids=["params alone", "a call"])
+def test_takes_the_place_of_the_params(implementation, call):
+    sparse = fast(implementation)
+    lean = sparse.compress(PARAMS, *call)
+    assert jax.tree.structure(lean.values) == jax.tree.structure(PARAMS)
+    assert all(a.dtype == jnp.float32 for a in jax.tree.leaves(lean))
+    assert lean.tesa == TESA
+    assert_near(sparse.unpack(lean), masks(PARAMS), 0)
+    assert_near(sparse(lean, TOKENS), model(masks(PARAMS), TOKENS))
+    got = sparse.unpack(jax.jit(jax.grad(loss(sparse)))(lean, TOKENS))
+    assert_near(got, masks(jax.grad(loss(model))(masks(PARAMS), TOKENS)))
+
+
+def test_live_elements_only():
+    lean = fast().compress(PARAMS)
+    kinds = {k: type(s) for k, s in zip(sorted(SHAPES), lean.form.storages, strict=True)}
+    assert kinds["heads"] is kinds["out"] is Channels
+    assert kinds["gain"] is Whole
+    assert kinds["bias"] is Channels
+    sizes = {k: v.size for k, v in lean.values.items()}
+    assert all(sizes[k] == MASKS[k].sum() for k in ("heads", "out", "bias"))
+    assert lean.nbytes < 0.75 * sum(v.nbytes for v in PARAMS.values())
+
+
+@pytest.mark.parametrize("density", [0.0, 0.1, 1.0])
+def test_bytes_follow_the_density(density, rng):
+    grid = (rng.permutation(256) < round(256 * density)).reshape(16, 16)
+    tesa = sj.TeSA.blocks(grid, (32, 32), (512, 512))
+    sparse = sj.sparsify(lambda w, x: x @ w, tesa)
+    w, x = random((512, 512), rng), random((4, 512), rng)
+    lean = sparse.compress(w, x)
+    assert lean.nbytes <= (density * 1.05 + 0.01) * 512 * 512 * 4
+    assert_near(sparse(lean, x), x @ jnp.where(tesa.mask, w, 0))
+
+
+# -- training: 100 steps, the params compared after every one
+
+OPTIMIZERS = {
+    "adam": optax.adam(3e-3, eps=1e-3),
+    "sgd with momentum": optax.sgd(1e-2, momentum=0.9),
+    "adamw, clipped by the global norm": optax.chain(
+        optax.clip_by_global_norm(0.5), optax.adamw(3e-3, eps=1e-3, weight_decay=0.1)
+    ),
+}
+
+
+def trained(fn, params, optimizer, batches):
+    """The params after every step, and the norms of the gradients."""
+
+    def step(state, batch):
+        params, moments = state
+        grads = jax.grad(fn)(params, *batch)
+        updates, moments = optimizer.update(grads, moments, params)
+        params = optax.apply_updates(params, updates)
+        return (params, moments), (params, optax.tree.norm(grads))
+
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        return jax.jit(lambda params: jax.lax.scan(step, (params, optimizer.init(params)), batches))(params)
+
+
+def objective(fn):
+    return lambda params, *batch: optax.softmax_cross_entropy_with_integer_labels(fn(params, batch[0]), batch[1]).mean()
+
+
+def apart(got, want) -> np.ndarray:
+    """The relative distance of all params together, by step."""
+    far = lambda trees: np.sqrt(sum(np.square(t.astype(np.float64)).reshape(len(t), -1).sum(1) for t in trees))
+    got, want = ([np.asarray(a) for a in jax.tree.leaves(side)] for side in (got, want))
+    return far([a - b for a, b in zip(got, want, strict=True)]) / far(want)
+
+
+@pytest.mark.parametrize("name", [n if "clipped" in n else pytest.param(n, marks=pytest.mark.slow) for n in OPTIMIZERS])
+def test_a_hundred_steps(name):
+    sparse, optimizer = fast("native"), OPTIMIZERS[name]
+    batches = (jnp.asarray(RNG.integers(24, size=(100, 3, 5)), jnp.int32), jnp.asarray(RNG.integers(24, size=(100, 3, 5))))
+    objective = lambda fn: (
+        lambda params, tokens, labels: optax.softmax_cross_entropy_with_integer_labels(fn(params, tokens), labels).mean()
+    )
+    lean = sparse.compress(PARAMS, TOKENS)
+    (_, moments), (path, norms) = trained(objective(sparse), lean, optimizer, batches)
+    (_, dense), (wanted, wanted_norms) = trained(objective(lambda p, t: model(masks(p), t)), masks(PARAMS), optimizer, batches)
+    assert_near(norms, wanted_norms)
+    assert apart(jax.vmap(sparse.unpack)(path), wanted).max() <= 1e-5
+    floats = lambda state: sum(a.size for a in jax.tree.leaves(state) if a.ndim)
+    assert floats(moments) <= 0.75 * floats(dense)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["element", "block"])
+def test_a_hundred_steps_of_a_transformer(kind):
+    """Attention, norms and a tied embedding, in Flax."""
+    decoder = MODELS["decoder"]()
+    with jax.numpy_dtype_promotion("standard"):
+        sparse, dense = both(decoder, kind)
+    lean = sparse.compress(decoder.params, *decoder.data)
+    batches = tuple(jnp.asarray(RNG.integers(11, size=(100, 2, 6)), jnp.int32) for _ in range(2))
+    optimizer = OPTIMIZERS["adam"]
+    path, wanted = (
+        trained(objective(f), p, optimizer, batches)[1][0] for f, p in ((sparse, lean), (dense, sparse.unpack(lean)))
+    )
+    assert apart(jax.vmap(sparse.unpack)(path), wanted).max() <= 1e-5
+
+
+def test_what_an_optimizer_writes_into_dead_elements_counts_as_zero(rng):
+    """A block that holds dead elements is stored whole."""
+    mask = mask_of((64, 64), 0.3, rng) & (rng.random((64, 64)) < 0.9)
+    sparse = sj.sparsify(lambda w, x: x @ w, sj.TeSA(mask), implementation="xla")
+    w, x = random((64, 64), rng), random((8, 64), rng)
+    lean = sparse.compress(w, x)
+    (storage,) = lean.form.storages
+    assert isinstance(storage, Matrices)
+    assert mask.sum() < lean.values.size < 64 * 64
+    noisy = jax.tree.map(lambda v: jnp.where(v == 0, jnp.nan, v), lean)
+    value, grads = jax.value_and_grad(loss(sparse))(noisy, x)
+    want, dense = jax.value_and_grad(loss(lambda w, x: x @ jnp.where(mask, w, 0)))(w, x)
+    assert_near([value, sparse.unpack(grads)], [want, dense])
+    assert not np.asarray(grads.values)[np.isnan(noisy.values)].any()
+    assert_near(sparse.unpack(noisy), jnp.where(mask, w, 0), 0)
+
+
+def test_params_stacked_for_a_scan(rng):
+    """Each layer reads its own part of one array."""
+    stack = {"w": random((3, 32, 32), rng) / 6, "b": random((3, 32), rng)}
+    tesa = {"w": sj.TeSA(np.stack([mask_of((32, 32), 0.3, rng) for _ in range(3)])), "b": None}
+
+    def scanned(params, x):
+        return jax.lax.scan(lambda h, p: (jnp.tanh(h @ p["w"] + p["b"]), None), x, params)[0]
+
+    sparse, x = sj.sparsify(scanned, tesa, implementation="native"), random((4, 32), rng)
+    lean = sparse.compress(stack, x)
+    assert [site.layout for site in sparse.report(lean, x).sites] == [str(lean.form.storages[1].layout)] * 3
+    want = lambda params, x: scanned({**params, "w": jnp.where(tesa["w"].mask, params["w"], 0)}, x)
+    assert_near(sparse.unpack(jax.grad(loss(sparse))(lean, x)), jax.grad(loss(want))(stack, x))
+
+
+def test_an_ensemble_under_vmap():
+    sparse = fast()
+    lean = [sparse.compress(jax.tree.map(lambda v, s=s: v * s, PARAMS)) for s in (1.0, 0.5, -1.0)]
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lean)
+    got = jax.jit(jax.vmap(sparse, (0, None)))(together, TOKENS)
+    assert_near(got, jnp.stack([sparse(tree, TOKENS) for tree in lean]))
+
+
+def test_a_step_may_donate_its_params():
+    sparse = fast()
+    lean = jax.tree.map(jnp.array, sparse.compress(PARAMS))
+    step = jax.jit(lambda p: jax.tree.map(lambda a, g: a - 0.1 * g, p, jax.grad(loss(sparse))(p, TOKENS)), donate_argnums=0)
+    want = step(jax.tree.map(jnp.array, lean))
+    assert_near(step(lean), want, 0)
+    assert all(a.is_deleted() for a in jax.tree.leaves(lean))
+
+
+def test_values_of_another_dtype():
+    """As with the params themselves, it is the values' dtype that counts."""
+    sparse = fast()
+    lean = jax.tree.map(lambda a: a.astype(jnp.bfloat16), sparse.compress(PARAMS))
+    got = sparse(lean, TOKENS)
+    assert got.dtype == jnp.bfloat16
+    assert_near(got.astype(jnp.float32), model(masks(PARAMS), TOKENS), 3e-2)
+
+
+def test_made_inside_a_jitted_function():
+    sparse = fast()
+    made = jax.jit(sparse.compress)(PARAMS)
+    assert_near(made, sparse.compress(PARAMS), 0)
+    assert jax.tree.structure(made) == jax.tree.structure(sparse.compress(PARAMS))
+    assert hash(jax.tree.structure(made)) == hash(jax.tree.structure(sparse.compress(PARAMS)))
+
+
+def test_packs():
+    sparse = fast("native")
+    packed = sparse.pack(sparse.compress(PARAMS), TOKENS)
+    assert_near(sparse(packed, TOKENS), model(masks(PARAMS), TOKENS))
+
+
+def test_several_params_arguments():
+    split = lambda first, tokens, second: model({**first, **second}, tokens)
+    parts = [{k: v for k, v in PARAMS.items() if (k == "embed") == first} for first in (True, False)]
+    sparse = sj.sparsify(split, tuple({k: TESA[k] for k in part} for part in parts), argnums=(0, 2))
+    alone, called = sparse.compress(*parts), sparse.compress(parts[0], TOKENS, parts[1])
+    for lean in (alone, called):
+        assert_near(sparse(lean[0], TOKENS, lean[1]), model(masks(PARAMS), TOKENS))
+        assert_near(sparse.unpack(lean), tuple(masks(part) for part in parts), 0)
+    with pytest.raises(PackedError, match="compress them together"):
+        sparse(alone[0], TOKENS, parts[1])
+
+
+def test_nothing_sparse_is_kept_whole():
+    sparse = sj.sparsify(model, {})
+    lean = sparse.compress(PARAMS)
+    assert all(isinstance(s, Whole) for s in lean.form.storages)
+    assert_near(sparse(lean, TOKENS), model(PARAMS, TOKENS))
+
+
+def test_single_elements_are_kept_flat_where_no_product_is_faster():
+    lean = fast("dense").compress(PARAMS, TOKENS)
+    assert isinstance(lean.form.storages[sorted(SHAPES).index("embed")], Flat)
+    assert lean.values["embed"].shape == (MASKS["embed"].sum(),)
+
+
+def test_errors():
+    sparse, lean = fast(), fast().compress(PARAMS)
+    structs = jax.eval_shape(lambda: PARAMS)
+    with pytest.raises(SpartaTypeError, match=r"params\['bias'\] is a ShapeDtypeStruct"):
+        sparse.compress(structs)
+    with pytest.raises(SpartaTypeError, match="compressed already"):
+        sparse.compress(lean)
+    with pytest.raises(SpartaTypeError, match="the params themselves"):
+        sparse.verify(lean, TOKENS)
+    with pytest.raises(PackedError, match=r"params\['up'\].*another function|another function.*\n.*params\['up'\]"):
+        sj.sparsify(model, {**TESA, "up": None})(lean, TOKENS)
+    with pytest.raises(
+        PackedError, match=r"params\['bias'\]: the compressed array has shape \(1,\), its live elements \(31,\)"
+    ):
+        sparse(jax.tree.map(lambda a: a[:1], lean), TOKENS)
+    with pytest.raises(PackedError, match="argument 1 came compressed"):
+        sparse(PARAMS, lean)

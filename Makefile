@@ -12,7 +12,7 @@ SOURCES := pyproject.toml $(wildcard setup.py) $(shell find sparta_jax -name '*.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-full test-all lint format types notebooks bench bench-quick performance planning mobilenet clean
+.PHONY: help demo test test-full test-all test-gpu-aot gpu-figures lint format types notebooks bench bench-quick bench-peers performance planning mobilenet clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -56,6 +56,22 @@ test-py%:
 	echo "testing jax $(JAX_$*) on Python $*"; \
 	$(MAKE) --no-print-directory test PYTHON="$$python" VENV=.venv-$* JAX='$(JAX_$*)'
 
+# The figures are those of one JAX and one set of compilers, whatever the other environments hold.
+GPU := .venv-gpu
+
+$(GPU)/.installed: tests/aot/requirements.txt
+	@python=$$(.ci/find-python 3.12) || { echo "compiling for GPUs needs Python 3.12" >&2; exit 1; }; "$$python" -m venv $(GPU)
+	$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/aot/requirements.txt
+	@touch $@
+
+## make test-gpu-aot machine code of the GPU kernels, made without a GPU, against its recorded figures (ALL=1: every case, minutes)
+test-gpu-aot: $(GPU)/.installed
+	ALL=$(ALL) $(GPU)/bin/python -m pytest -p no:cacheprovider tests/aot $(ARGS)
+
+## make gpu-figures  records these figures again (ARGS=REGEX: of the cases that match)
+gpu-figures: $(GPU)/.installed
+	$(GPU)/bin/python tests/aot/record.py $(ARGS)
+
 ## make lint         ruff: rules and format
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
@@ -84,6 +100,10 @@ bench: $(VENV)/.installed-test $(VENV)/.installed-model
 ## make bench-quick  a few cases, to see that the benchmark runs
 bench-quick: $(VENV)/.installed-test
 	$(RUN) -m benchmarks.run --quick $(ARGS)
+
+## make bench-peers  beside other libraries, on one thread and two (minutes, an idle machine; PEERS_HOME and SPARTA_JAX_PEERS say where)
+bench-peers: $(VENV)/.installed-test
+	$(RUN) -m benchmarks.peers --json benchmarks/results/peers/cpu.jsonl $(ARGS)
 
 ## make planning     how long propagating, compacting, planning and compiling take (minutes; keep the machine idle)
 planning: $(VENV)/.installed-test

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import encoder, planning_results
 from .machine import ROOT
+from .peers import show
 from .results import SLOWER, Outcome, Run, load
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -40,7 +41,7 @@ def main() -> None:
 
 def page(runs: Iterable[tuple[Path, Run]]) -> str:
     """The whole page, as Markdown."""
-    sections = [encoder.section(), *(section(path, run) for path, run in runs), planning_results.section()]
+    sections = [encoder.section(), show.section(), *(section(path, run) for path, run in runs), planning_results.section()]
     return "\n".join([INTRODUCTION, *filter(None, sections)])
 
 

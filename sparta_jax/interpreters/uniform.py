@@ -7,13 +7,13 @@ Where no rule says so, an axis is not uniform.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 from .facts import CONST, LIVE, Fact, distinct
 from .jaxprs import Atom, Constant, Equation, Program, Variable, body
 from .propagate import Facts, forward_sweep
 from .rules.elementwise import KEEP_ZERO, LOSE_ZERO, ZERO_AGAINST
+from .rules.shapes import reshaped_runs
 
 Axes = frozenset  # of ints
 
@@ -107,23 +107,10 @@ def _reshape(equation: Equation, inputs: list[Axes], facts: Facts) -> Sequence[A
     if equation.params.get("dimensions") is not None and equation.name == "reshape":
         return [frozenset()]
     out: set[int] = set()
-    for olds, news in _groups(equation.inputs[0].shape, equation.outputs[0].shape):
+    for olds, news in reshaped_runs(equation.inputs[0].shape, equation.outputs[0].shape):
         if inputs[0].issuperset(olds):
             out.update(news)
     return [frozenset(out)]
-
-
-def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """The smallest runs of axes, without those of size 1, that a reshape turns into one another."""
-    groups: list[tuple[list[int], list[int]]] = []
-    olds, news = ([d for d, n in enumerate(shape) if n != 1] for shape in (old, new))
-    size = lambda shape, axes: math.prod(shape[d] for d in axes)
-    while olds or news:
-        left, right = [olds.pop(0)], [news.pop(0)]
-        while (a := size(old, left)) != (b := size(new, right)):
-            (left if a < b else right).append((olds if a < b else news).pop(0))
-        groups.append((left, right))
-    return groups
 
 
 @_rule("slice", "rev", "dynamic_slice", "sort", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")

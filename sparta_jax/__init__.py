@@ -7,4 +7,5 @@ from .api import propagate as propagate
 from .api import sparsify as sparsify
 from .errors import SpartaError as SpartaError
 from .errors import SpartaWarning as SpartaWarning
+from .specialize import calibrate as calibrate
 from .tesa import TeSA as TeSA

@@ -206,6 +206,7 @@ class Plan:
       seconds: the modelled time of one call.
       dense_seconds: the modelled time of the dense product in its place.
       refused: `(kernel name, reason)` of every kernel that was not taken.
+      measured: whether `seconds` was measured, not modelled.
     """
 
     problem: Any
@@ -214,6 +215,7 @@ class Plan:
     seconds: float
     dense_seconds: float
     refused: tuple[tuple[str, str], ...] = ()
+    measured: bool = False
 
     def run(self, *operands: Any) -> jax.Array:
         return self.kernel.run(self.problem, self.config, *operands)

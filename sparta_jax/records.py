@@ -29,6 +29,7 @@ class SiteRecord:
       seconds, dense_seconds: modelled, of one call.
       refused: `(kernel, reason)` of those that were not taken.
       times: how often a call computes it (the iterations of the loop around it, where they are known).
+      measured: whether `seconds` was measured by `tune`, not modelled.
     """
 
     name: str
@@ -56,6 +57,7 @@ class SiteRecord:
     dense_seconds: float
     refused: tuple[tuple[str, str], ...]
     times: int = 1
+    measured: bool = False
 
     @property
     def stayed_dense(self) -> bool:
@@ -201,7 +203,7 @@ COLUMNS = (
     ("kernel", lambda s: f"{s.kernel} {s.config}".strip()),
     ("GFLOP", lambda s: f"{s.flops / 1e9:.3g}/{s.dense_flops / 1e9:.3g}"),
     ("MB", lambda s: f"{s.bytes / 1e6:.3g}/{s.dense_bytes / 1e6:.3g}"),
-    ("model ms", lambda s: f"{s.seconds * 1e3:.3g}/{s.dense_seconds * 1e3:.3g}"),
+    ("model ms", lambda s: f"{s.seconds * 1e3:.3g}/{s.dense_seconds * 1e3:.3g}{' measured' if s.measured else ''}"),
 )
 
 

@@ -75,4 +75,5 @@ def _record(analysis: Analysis, place: Place, site: Site, problem: SpMM) -> Site
         seconds=plan.seconds,
         dense_seconds=plan.dense_seconds,
         refused=plan.refused,
+        measured=plan.measured,
     )

@@ -23,6 +23,7 @@ from .compress import compress_params, run_compressed
 from .pack import pack, unpack
 from .propagation import Propagation, propagation_of
 from .report import report
+from .tune import tuned
 
 PLATFORMS = ("cpu", "gpu", "cuda", "rocm", "tpu", "METAL")
 
@@ -44,23 +45,8 @@ class Sparsified:
     ):
         self._signature, self._single, self._chooser, self._platform = signature, single, chooser, device_platform
         self._unroll = unroll
-        fn = signature.fn
-        functools.update_wrapper(self, fn)
-
-        @functools.wraps(fn)
-        def run(*args, **kwargs):
-            call = signature.split(args, kwargs)
-            analysis = Analysis.of(call, chooser, inline_remat=bool(call.packed), unroll=unroll)
-            analysis.check_implementation(self._device())
-            if call.packed:
-                return analysis.run_packed(call.packed, call.leaves)
-            if call.kept:
-                return run_compressed(analysis)
-            return analysis.run(call.leaves)
-
-        self._jitted = jax.jit(
-            run, static_argnums=signature.static_argnums or None, static_argnames=signature.static_argnames or None
-        )
+        functools.update_wrapper(self, signature.fn)
+        self._jitted = self._compiled()
 
     def __call__(self, *args, **kwargs) -> Any:
         self._signature.check_hashable(args, kwargs)
@@ -130,6 +116,29 @@ class Sparsified:
         """What is done at each product, and why; all arguments may be `ShapeDtypeStruct`s, the params may be packed."""
         return report(self._analysis(args, kwargs), self._device())
 
+    def tune(self, *args, cached: bool = False, **kwargs) -> Report:
+        """Times the best few kernels, by the model, and dense at every product of this call, and keeps the winners.
+
+        From then on calls of these shapes, `pack` and `report` go by what was measured. Call it before `pack`, which then
+        chooses among the layouts that were timed; or with packed params, for the kernels that read them. Programs that were
+        compiled around this function before, by an outer `jit`, keep their kernels.
+
+        Args:
+          *args: the arguments of a call; all may be `ShapeDtypeStruct`s, as random data is used.
+          cached: whether to take from the cache directory (see `calibrate`) what was timed there before, and to keep there
+            what is timed now.
+          **kwargs: keyword arguments of the call.
+
+        Returns:
+          The report, with measured times.
+
+        Raises:
+          SpartaValueError: if the function is made for another platform than this process computes on.
+        """
+        self._chooser = tuned(self._analysis(args, kwargs), self._device(), cached)
+        self._jitted = self._compiled()
+        return self.report(*args, **kwargs)
+
     def verify(self, *args, gradients: bool = True, **kwargs) -> Verification:
         """Compares values and gradients with the masked dense program on these arguments, and says where they first part."""
         call = self._signature.split(args, kwargs)
@@ -138,6 +147,23 @@ class Sparsified:
         analysis = Analysis.of(call, self._chooser, inline_remat=False, unroll=self._unroll)
         with announced("running both programs to compare them"):
             return verify(analysis.stages(), analysis.masked_leaves, call.leaves, call.names, gradients)
+
+    def _compiled(self) -> Callable[..., Any]:
+        """The function under `jax.jit`, with the chooser as it is now."""
+        signature, chooser, unroll = self._signature, self._chooser, self._unroll
+
+        @functools.wraps(signature.fn)
+        def run(*args, **kwargs):
+            call = signature.split(args, kwargs)
+            analysis = Analysis.of(call, chooser, inline_remat=bool(call.packed), unroll=unroll)
+            analysis.check_implementation(self._device())
+            if call.packed:
+                return analysis.run_packed(call.packed, call.leaves)
+            if call.kept:
+                return run_compressed(analysis)
+            return analysis.run(call.leaves)
+
+        return jax.jit(run, static_argnums=signature.static_argnums or None, static_argnames=signature.static_argnames or None)
 
     def _analysis(self, args: tuple, kwargs: dict[str, Any], compacting: bool | None = None) -> Analysis:
         self._signature.check_hashable(args, kwargs)

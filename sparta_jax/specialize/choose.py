@@ -10,8 +10,10 @@ from ..formats.bsr import Pattern
 from ..kernels import kernels
 from ..problem import CSR_LAYOUT, DENSE, Kernel, Layout, Plan, Problem, SpMM
 from .roofline import roofline
+from .tuned import NOTHING, Tuned
 
 MARGIN = 0.9  # a kernel is taken only where its modelled time is below this share of dense
+MEASURED_MARGIN = 0.97  # the same, where both were measured
 LAYOUT_BLOCKS = ((128, 128), (64, 64), (32, 32), (16, 16), (8, 8), (16, 1), (8, 1), (1, 8), (1, 16), (4, 4))
 
 
@@ -21,19 +23,36 @@ class Chooser:
 
     Attributes:
       implementation: the one to use wherever it is able, None for the best.
+      tuned: what candidates were measured to take, which then counts.
     """
 
     implementation: str | None = None
+    tuned: Tuned = NOTHING
 
     def plan(self, problem: Problem) -> Plan:
-        return _plan(problem, self.implementation)
+        return _plan(problem, self.implementation, self.tuned)
+
+    def plans(self, problem: Problem) -> list[Plan]:
+        """Every kernel and config that serves a problem, with its modelled time."""
+        return _plans(problem)[0]
 
     def layout(self, problems: Sequence[SpMM]) -> Layout:
-        """The layout of a weight that serves these problems (alike but for `m`) in the least modelled time, all together; of
-        equal ones the first, and dense last."""
-        candidates = [*(Layout("bsr", b) for b in layout_blocks(problems[0])), *self._by_elements(problems[0]), DENSE]
-        total = lambda layout: sum(self.plan(dataclasses.replace(p, layout=layout)).seconds for p in problems)
-        return min(candidates, key=total)
+        """The layout of a weight that serves these problems (alike but for `m`) in the least time, all together; of equal ones
+        the first, and dense unless another one is clearly faster. Where layouts were measured, the best of these."""
+        packed = lambda layout: [dataclasses.replace(p, layout=layout) for p in problems]
+        total = lambda layout: sum(self.plan(p).seconds for p in packed(layout))
+        sparse = [layout for layout in self.layouts(problems) if layout != DENSE]
+        timed = [layout for layout in sparse if all(map(self.tuned.has, packed(layout)))]
+        if not sparse:
+            return DENSE
+        best = min(timed or sparse, key=total)
+        stays_dense = self.implementation is None and any(self.plan(p).kernel.implementation == "dense" for p in packed(DENSE))
+        margin = (MEASURED_MARGIN if timed else MARGIN) if stays_dense else 1.0
+        return best if total(best) <= margin * total(DENSE) else DENSE
+
+    def layouts(self, problems: Sequence[SpMM]) -> list[Layout]:
+        """Those in which the weight of these problems may be stored."""
+        return [*(Layout("bsr", b) for b in layout_blocks(problems[0])), *self._by_elements(problems[0]), DENSE]
 
     def _by_elements(self, problem: SpMM) -> list[Layout]:
         """CSR, where a kernel of the wanted implementation reads it as it is."""
@@ -45,6 +64,7 @@ class Chooser:
 def forget() -> None:
     """Has plans made anew, by the machine's table as it is now."""
     _plan.cache_clear()
+    _plans.cache_clear()
 
 
 def implementations() -> list[str]:
@@ -60,7 +80,15 @@ def layout_blocks(problem: SpMM) -> list[tuple[int, int]]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _plan(problem: Problem, implementation: str | None) -> Plan:
+def _plan(problem: Problem, implementation: str | None, tuned: Tuned) -> Plan:
+    plans, refused = _plans(problem)
+    best = _best(_measured(plans, tuned), implementation)
+    return dataclasses.replace(best, refused=(*refused, *_slower(_measured(plans, tuned), best)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _plans(problem: Problem) -> tuple[list[Plan], list[tuple[str, str]]]:
+    """Every way to solve a problem, with its modelled time; and the kernels that cannot, with the reason."""
     table, device = kernels[type(problem)], roofline(problem.device)
     plans: list[Plan] = []
     refused: list[tuple[str, str]] = []
@@ -73,20 +101,30 @@ def _plan(problem: Problem, implementation: str | None) -> Plan:
         for config in kernel.configs(problem):
             seconds = device.seconds(kernel.cost(problem, config))
             plans.append(Plan(problem, kernel, config, seconds, dense_seconds))
-    best = _best(plans, implementation)
-    refused += _slower(plans, best)
-    return dataclasses.replace(best, refused=tuple(refused))
+    return plans, refused
+
+
+def _measured(plans: list[Plan], tuned: Tuned) -> list[Plan]:
+    """The plans that were timed, where their problem was tuned; measured and modelled times are never compared."""
+    if not tuned.has(plans[0].problem):
+        return plans
+    as_dense = tuned.seconds.get(dataclasses.replace(plans[0].problem, layout=DENSE), {})
+    dense = min((s for (kernel, _), s in as_dense.items() if kernel.startswith("dense")), default=plans[0].dense_seconds)
+    timed = ((plan, tuned.of(plan)) for plan in plans)
+    known = [dataclasses.replace(p, seconds=s, dense_seconds=dense, measured=True) for p, s in timed if s is not None]
+    return known or plans
 
 
 def _best(plans: list[Plan], implementation: str | None) -> Plan:
     forced = [p for p in plans if p.kernel.implementation == implementation]
     dense = [p for p in plans if p.kernel.implementation == "dense"]
-    if is_empty(dense[0].problem):
+    if dense and is_empty(dense[0].problem):
         return dense[0]
     if forced:
         return min(forced, key=lambda p: p.seconds)
     best = min(plans, key=lambda p: p.seconds)
-    return best if best.seconds < MARGIN * dense[0].seconds else dense[0]
+    margin = MEASURED_MARGIN if best.measured else MARGIN
+    return dense[0] if dense and best.seconds >= margin * dense[0].seconds else best
 
 
 def is_empty(problem: Problem) -> bool:
@@ -95,12 +133,13 @@ def is_empty(problem: Problem) -> bool:
 
 
 def _slower(plans: list[Plan], best: Plan) -> list[tuple[str, str]]:
-    """The kernels that could have served, with their best modelled time."""
-    fastest: dict[str, float] = {}
+    """The kernels that could have served, with their best time."""
+    fastest: dict[str, Plan] = {}
     for p in plans:
         if p.kernel is not best.kernel:
-            fastest[p.kernel.name] = min(p.seconds, fastest.get(p.kernel.name, p.seconds))
-    return [(name, f"modelled {s * 1e3:.3g} ms, {best.kernel.name} {best.seconds * 1e3:.3g} ms") for name, s in fastest.items()]
+            fastest[p.kernel.name] = min(p, fastest.get(p.kernel.name, p), key=lambda p: p.seconds)
+    told = lambda p: f"{'measured' if p.measured else 'modelled'} {p.seconds * 1e3:.3g} ms"
+    return [(name, f"{told(p)}, {best.kernel.name} {best.seconds * 1e3:.3g} ms") for name, p in fastest.items()]
 
 
 def _seconds(kernel: Kernel, problem: Problem, device) -> float:

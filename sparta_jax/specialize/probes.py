@@ -12,7 +12,7 @@ import numpy as np
 
 from ..kernels import kernels
 from ..machine import Curve
-from ..problem import CSR_LAYOUT, DENSE, SDDMM, Device, Epilogue, Kernel, Layout, Problem, SpMM
+from ..problem import CSR_LAYOUT, DENSE, SDDMM, Device, Epilogue, Kernel, Layout, SpMM
 from ..products import ACTIVATIONS
 from ..tesa import TeSA
 from .timing import call_of, least
@@ -31,7 +31,6 @@ DENSE_ROWS = {
 SECONDS = 4e-3  # that each probe is repeated for
 
 Parts = dict[str, Curve]
-Measure = Callable[[Problem, Kernel], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Probe:
         tiny, x = jax.jit(lambda x, w, *_: x @ w), jnp.zeros((8, 8), jnp.float32)
         return cls(device, least(lambda: tiny(x, x, x, x).block_until_ready(), 4 * SECONDS))
 
-    def __call__(self, problem: Problem, kernel: Kernel) -> float:
+    def __call__(self, problem: SpMM | SDDMM, kernel: Kernel) -> float:
         config = next(iter(kernel.configs(problem)))
         return max(least(call_of(problem, kernel, config), SECONDS) - self.idle, 1e-8)
 
@@ -151,10 +150,10 @@ def dtype_factors(kernel: Kernel, layout: Layout, probe: Probe, dtypes: Sequence
 
 
 def sparse_kernels() -> list[Kernel]:
-    return [k for table in kernels.values() for k in table.values() if k.implementation == "native"]
+    return [k for problem in (SpMM, SDDMM) for k in kernels[problem].values() if k.implementation == "native"]
 
 
-def _problem(kernel: Kernel, probe: Probe) -> Callable[..., Problem]:
+def _problem(kernel: Kernel, probe: Probe) -> Callable[..., SpMM | SDDMM]:
     return probe.spmm if kernel.problem is SpMM else probe.sddmm
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
@@ -13,21 +12,21 @@ import numpy as np
 
 from ..formats.bsr import Pattern
 from ..formats.csr import ELEMENT
-from ..problem import DENSE, SDDMM, Kernel, Problem, SpMM
+from ..problem import DENSE, SDDMM, Kernel, SpMM
 from ..stored import of_arrays, values_shape
 
 Call = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
 
 
-def call_of(problem: Problem, kernel: Kernel, config: Any) -> Call:
+def call_of(problem: SpMM | SDDMM, kernel: Kernel, config: Any) -> Call:
     """A call of a kernel on random operands, compiled when it is first made; it returns when its result is there."""
     operands, tree = jax.tree.flatten(operands_of(problem))
     compiled = jax.jit(lambda *leaves: kernel.run(problem, config, *jax.tree.unflatten(tree, leaves)))
     return lambda: compiled(*operands).block_until_ready()
 
 
-def operands_of(problem: Problem) -> list[Any]:
+def operands_of(problem: SpMM | SDDMM) -> list[Any]:
     """What `run` takes, normal; the weight zero where it is dead."""
     draw = lambda shape, dtype: jnp.asarray(noise(shape)).astype(dtype)
     if isinstance(problem, SDDMM):
@@ -55,15 +54,25 @@ def noise(shape: tuple[int, ...]) -> np.ndarray:
     return np.resize(np.random.default_rng(0).standard_normal(4099, np.float32), shape)
 
 
-def interleaved(calls: Mapping[Name, Call], rounds: int, sample_seconds: float) -> dict[Name, float]:
-    """The median seconds of each call over rounds in which all of them are made one behind the other; what is faster than
-    `sample_seconds` is called several times in a round."""
-    repeats = {name: max(1, round(sample_seconds / max(_once(call), 1e-7))) for name, call in calls.items()}
+def interleaved(
+    calls: Mapping[Name, Call], sample_seconds: float, budget_seconds: float, rounds: tuple[int, int]
+) -> dict[Name, float]:
+    """The least seconds of each call over rounds in which all of them are made one behind the other.
+
+    Args:
+      calls: by name.
+      sample_seconds: what is faster is called several times in a round.
+      budget_seconds: for all calls together, within the bounds of `rounds`.
+      rounds: at least, and at most.
+    """
+    seconds = {name: max(_once(call), 1e-7) for name, call in calls.items()}
+    repeats = {name: max(1, round(sample_seconds / s)) for name, s in seconds.items()}
+    each = sum(repeats[name] * s for name, s in seconds.items())
     samples: dict[Name, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
+    for _ in range(min(max(round(budget_seconds / max(each, 1e-7)), rounds[0]), rounds[1])):
         for name, call in calls.items():
             samples[name].append(_mean(call, repeats[name]))
-    return {name: statistics.median(each) for name, each in samples.items()}
+    return {name: min(each) for name, each in samples.items()}
 
 
 def least(call: Call, seconds: float) -> float:

@@ -101,7 +101,7 @@ def match(spec: Any, params: Any, name: str = "params") -> list[TeSA | None]:
     faults: list[SpartaError] = []
     if _is_maker(spec):
         said = [{"the callable": functools.partial(spec, leaf.path)} for leaf in leaves]
-    elif _is_by_regex(spec, params):
+    elif is_by_regex(spec, params):
         said = _by_regex(spec, leaves, name, faults)
     else:
         said = _by_path(spec, leaves, name, faults)
@@ -143,7 +143,8 @@ def _by_path(spec: Any, leaves: Sequence[Leaf], name: str, faults: list[SpartaEr
     return said
 
 
-def _is_by_regex(spec: Any, params: Any) -> bool:
+def is_by_regex(spec: Any, params: Any) -> bool:
+    """Whether `spec` is a dict of regexes, and not a tree; see `match`."""
     if not isinstance(spec, Mapping) or not spec or not all(isinstance(k, str) for k in spec):
         return False
     if not all_leaves(spec.values(), is_leaf=_is_given):

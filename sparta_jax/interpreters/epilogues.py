@@ -41,7 +41,11 @@ def _reshaped(y, b):
     return y + jnp.reshape(b, (1,) * (y.ndim - b.ndim) + b.shape)
 
 
-BIASES: tuple[Callable, ...] = (_plain, _reshaped)
+def _broadcast(y, b):
+    return y + jnp.broadcast_to(b, y.shape)
+
+
+BIASES: tuple[Callable, ...] = (_plain, _reshaped, _broadcast)
 
 
 def find_tail(product: Equation, normal: Normal, graph: Graph, taken: Set[Equation]) -> Tail:

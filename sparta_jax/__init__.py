@@ -5,6 +5,8 @@ from .api import Propagation as Propagation
 from .api import Sparsified as Sparsified
 from .api import propagate as propagate
 from .api import sparsify as sparsify
+from .checkpoint import load_packed as load_packed
+from .checkpoint import save_packed as save_packed
 from .errors import SpartaError as SpartaError
 from .errors import SpartaWarning as SpartaWarning
 from .specialize import calibrate as calibrate

@@ -26,3 +26,11 @@ class SpartaKeyError(SpartaValueError, KeyError):
 
 class SpartaWarning(UserWarning):
     """The sparsity that was given leaves a result, or a whole param, without any effect."""
+
+
+class CheckpointError(SpartaValueError):
+    """A file is no packed tree of ours, is damaged, or was written by a newer version."""
+
+
+class MissingExtra(SpartaError, ImportError):  # noqa: N818
+    """A package that only an extra installs is not there."""

@@ -96,9 +96,22 @@ class Compressed:
         """The params that these stand for, with the dtypes that the arrays have now.
 
         Raises:
-          PackedError: if an array is missing or has another shape than it was given.
+          PackedError: as `check` does.
         """
+        self.check()
         leaves, tree = jax.tree.flatten(self.values)
+        return Origin(
+            tree=tree,
+            names=self.form.names,
+            shapes=tuple(t.shape for t in self.form.tesas),
+            dtypes=tuple(jax.dtypes.result_type(leaf) for leaf in leaves),
+            weak=tuple(bool(getattr(leaf, "weak_type", False)) for leaf in leaves),
+            tesas=self._given,
+        )
+
+    def check(self) -> None:
+        """Raises `PackedError` if an array is missing or has another shape than it was given."""
+        leaves = jax.tree.leaves(self.values)
         if len(leaves) != len(self.form.names):
             raise PackedError(f"this compressed tree has {len(leaves)} arrays, it was made of {len(self.form.names)} params")
         for name, leaf, storage, tesa in zip(self.form.names, leaves, self.form.storages, self.form.tesas, strict=True):
@@ -106,14 +119,6 @@ class Compressed:
                 raise PackedError(
                     f"{name}: the compressed array has shape {jax.numpy.shape(leaf)}, its live elements {storage.shape(tesa)}"
                 )
-        return Origin(
-            tree=tree,
-            names=self.form.names,
-            shapes=tuple(t.shape for t in self.form.tesas),
-            dtypes=tuple(jax.dtypes.result_type(leaf) for leaf in leaves),
-            weak=tuple(bool(getattr(jax.typeof(leaf), "weak_type", False)) for leaf in leaves),
-            tesas=self._given,
-        )
 
     def kept(self) -> list[Kept]:
         """Every param, in the order of the leaves."""

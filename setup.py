@@ -59,7 +59,8 @@ def compile_native(target: Path) -> None:
         handlers = sorted(SOURCES.glob("*ffi.cc"))
         units = {str(Path(scratch, f"{source.stem}.o")): [str(source), f"-I{include}"] for source in handlers}
         for isa, flags in sets.items():
-            units[str(Path(scratch, f"{isa}.o"))] = [str(SOURCES / "isa.cc"), f"-DISA={isa}", *flags]
+            for source in sorted(SOURCES.glob("*isa.cc")):
+                units[str(Path(scratch, f"{isa}_{source.stem}.o"))] = [str(source), f"-DISA={isa}", *flags]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda unit: run([*cxx, *COMMON, "-c", *unit[1], "-o", unit[0]]), units.items()))
         target.parent.mkdir(parents=True, exist_ok=True)

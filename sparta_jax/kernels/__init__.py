@@ -5,6 +5,8 @@ from . import mosaic_bsr_sddmm as mosaic_bsr_sddmm
 from . import mosaic_bsr_spmm as mosaic_bsr_spmm
 from . import native_bsr_sddmm as native_bsr_sddmm
 from . import native_bsr_spmm as native_bsr_spmm
+from . import native_csr_sddmm as native_csr_sddmm
+from . import native_csr_spmm as native_csr_spmm
 from . import triton_bsr_sddmm as triton_bsr_sddmm
 from . import triton_bsr_spmm as triton_bsr_spmm
 from . import xla_bsr_sddmm as xla_bsr_sddmm

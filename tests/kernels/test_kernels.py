@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparta_jax.formats.bsr import BSR
 from sparta_jax.kernels import kernels
-from sparta_jax.problem import DENSE, SDDMM, Device, Epilogue, Layout, SpMM
+from sparta_jax.problem import CSR_LAYOUT, DENSE, SDDMM, Device, Epilogue, Layout, SpMM
 from sparta_jax.products import apply_epilogue
+from sparta_jax.stored import pack, values_at
 from sparta_jax.tesa import TeSA
 
 CPU = Device("cpu", cores=2)
 F32 = np.dtype(np.float32)
-LAYOUTS = [DENSE, Layout("bsr", (16, 16)), Layout("bsr", (8, 24))]
+LAYOUTS = [DENSE, Layout("bsr", (16, 16)), Layout("bsr", (8, 24)), CSR_LAYOUT]
 SIZES = [(1, 64, 96), (70, 50, 75), (300, 33, 16)]  # m, k, n
 DENSITIES = [0.0, 0.3, 1.0]
 EPILOGUES = [Epilogue(), Epilogue(bias=True), Epilogue(True, "gelu_erf", True), Epilogue(False, "relu", True)]
@@ -25,10 +25,6 @@ def pattern(k: int, n: int, density: float, rng) -> TeSA:
     """Blocks of 16x16, some with a dead element inside, and ragged edges."""
     blocks = TeSA.blocks(rng.random((-(-k // 16), -(-n // 16))) < density, (16, 16), (k, n))
     return blocks if density == 1.0 else blocks & TeSA(rng.random((k, n)) < 0.9)
-
-
-def weight(layout: Layout, w, tesa: TeSA):
-    return w if layout.block is None else BSR.pack(w, tesa, layout.block)
 
 
 def run(kernel, problem, *operands):
@@ -49,7 +45,7 @@ def test_spmm(name, layout, size, density, rng):
         x = jnp.asarray(rng.standard_normal((m, n if transposed else k)), F32)
         problem = SpMM(m, tesa, layout, F32, F32, F32, CPU, transposed)
         want = np.asarray(x, np.float64) @ np.asarray(w.T if transposed else w, np.float64)
-        for got in run(kernels[SpMM][name], problem, x, weight(layout, w, tesa)):
+        for got in run(kernels[SpMM][name], problem, x, pack(w, tesa, layout)):
             assert got.shape == want.shape
             assert np.linalg.norm(got - want) <= 1e-5 * np.linalg.norm(want)
 
@@ -80,11 +76,8 @@ def test_sddmm(name, layout, size, density, rng):
     problem = SDDMM(m, tesa, layout, F32, F32, F32, CPU)
     dense = np.asarray(x, np.float64).T @ np.asarray(g, np.float64)
     for got in run(kernels[SDDMM][name], problem, x, g):
-        if layout.block is None:
-            want = dense * tesa.mask
-        else:
-            whole = TeSA.blocks(tesa.block_mask(layout.block), layout.block, (k, n))
-            want = BSR.pack(jnp.asarray(dense * whole.mask), tesa, layout.block).blocks
+        whole = tesa if layout.block is None else TeSA.blocks(tesa.block_mask(layout.block), layout.block, (k, n))
+        want = values_at(jnp.asarray(dense * whole.mask), tesa, layout)
         assert got.shape == want.shape
         assert np.linalg.norm(got - want) <= 1e-5 * max(np.linalg.norm(want), 1e-6)
 

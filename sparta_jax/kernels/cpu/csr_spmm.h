@@ -1,0 +1,223 @@
+// y = activation(x @ W + bias) + residual and x @ W^T, W by its live elements. Vectors run over rows of x: an element costs one
+// load and one multiply-add for each vector of rows.
+#pragma once
+#include "activation.h"
+#include "csr_panels.h"
+
+namespace sparta::ISA {
+
+constexpr int64_t kStripColumns = 16;  // columns that are turned back together
+constexpr int kMostVectors = 4;
+
+// -- back to rows: `columns[width of the strip][rows]`, with the epilogue, to y at (row, column)
+
+template <Activation A>
+static inline Vec activated(Vec x) { return activate<A>(x); }
+
+template <Activation A>
+static inline Vector<double> activated(Vector<double> x) { return A == Activation::kRelu ? (x < 0 ? Vector<double>{} : x) : x; }
+
+template <Activation A, class S>
+static void finish_turned(const CsrSpmm& p, const Compute<S>* columns, int64_t row, int64_t column, int64_t count) {
+  using C = Compute<S>;
+  constexpr int kWhole = kLanesOf<C>;
+  const S *bias = static_cast<const S*>(p.bias), *residual = static_cast<const S*>(p.residual);
+  S* y = static_cast<S*>(p.y);
+  const int64_t rows = least(p.width, p.m - row), size = p.out();
+  for (int64_t c = 0; c < count; c += kWhole) {
+    const int64_t live = least(kWhole, count - c);
+    const Vector<C> added = bias ? load_part(bias + column + c, live) : Vector<C>{};
+    const auto write = [&](int64_t at, Vector<C> v) {
+      v = activated<A>(v + added);
+      if (residual) v += load_part(residual + at, live);
+      store_part(y + at, v, live);
+    };
+    if (p.width == 1) {
+      write(row * size + column + c, load_part(columns + c, live));
+      continue;
+    }
+    for (int64_t i = 0; i < rows; i += kWhole) {
+      Vector<C> square[kWhole];
+      for (int r = 0; r < kWhole; ++r)
+        square[r] = r < live ? load_part(columns + (c + r) * p.width + i, p.width - i) : Vector<C>{};
+      transpose(square);
+      for (int64_t r = 0; r < least(kWhole, rows - i); ++r) write((row + i + r) * size + column + c, square[r]);
+    }
+  }
+}
+
+template <class S>
+static auto finisher(Activation activation) {
+  switch (activation) {
+    case Activation::kRelu: return finish_turned<Activation::kRelu, S>;
+    case Activation::kGeluTanh: return finish_turned<Activation::kGeluTanh, S>;
+    case Activation::kGeluErf: return finish_turned<Activation::kGeluErf, S>;
+    case Activation::kSilu: return finish_turned<Activation::kSilu, S>;
+    case Activation::kTanh: return finish_turned<Activation::kTanh, S>;
+    case Activation::kSigmoid: return finish_turned<Activation::kSigmoid, S>;
+    default: return finish_turned<Activation::kNone, S>;
+  }
+}
+
+// -- columns of y, each a sum over its elements
+
+// One column for V vectors of T of rows: `out[V * T]`.
+template <class S, class T, int V>
+static inline void column_sum(const Compute<S>* panel, const S* values, const int32_t* indices, int64_t count, Compute<S>* out) {
+  constexpr int64_t kRows = V * kCount<T>;
+  constexpr int kParts = V == 1 ? 8 : V == 2 ? 4 : 2;  // partial sums, enough to cover the latency of an FMA
+  T sum[kParts][V] = {};
+  const auto step = [&](T(&into)[V], int64_t e) {
+    const Compute<S>* x = panel + int64_t(indices[e]) * kRows;
+    const T w = number(values[e]) - T{};
+#pragma GCC unroll 4
+    for (int i = 0; i < V; ++i) into[i] += w * load<T>(x + i * kCount<T>);
+  };
+  int64_t e = 0;
+  for (; e + kParts <= count; e += kParts) {
+#pragma GCC unroll 8
+    for (int part = 0; part < kParts; ++part) step(sum[part], e + part);
+  }
+  for (; e < count; ++e) step(sum[0], e);
+#pragma GCC unroll 4
+  for (int i = 0; i < V; ++i) {
+    T total = sum[0][i];
+#pragma GCC unroll 8
+    for (int part = 1; part < kParts; ++part) total += sum[part][i];
+    store(out + i * kCount<T>, total);
+  }
+}
+
+template <class S, class T, int V>
+static bool sums(const CsrSpmm& p, int64_t panel, const Compute<S>* packed, Range columns) {
+  const S* values = static_cast<const S*>(p.w.values);
+  const auto finish = finisher<S>(p.activation);
+  alignas(64) Compute<S> strip[kStripColumns * V * kCount<T>];
+  for (int64_t j = columns.begin; j < columns.end; j += kStripColumns) {
+    const int64_t count = least(kStripColumns, columns.end - j), first = p.w.indptr[j];
+    if (!all_below(p.w.indices + first, p.w.indptr[j + count] - first, p.w.k)) return false;
+    for (int64_t c = 0; c < count; ++c) {
+      const int64_t begin = p.w.indptr[j + c], entries = p.w.indptr[j + c + 1] - begin;
+      column_sum<S, T, V>(packed, values + begin, p.w.indices + begin, entries, strip + c * V * kCount<T>);
+    }
+    finish(p, strip, panel * p.width, j, count);
+  }
+  return true;
+}
+
+// -- transposed: the sums of all columns of y that a slice owns stay in memory, every element adds to one of them
+
+template <class T, int V, class S>
+static void add_column(const CsrSpmm& p, int64_t j, const Compute<S>* x, const S* values, Range out, Compute<S>* sums) {
+  const int32_t* indices = p.w.indices;
+  T v[V];
+#pragma GCC unroll 4
+  for (int i = 0; i < V; ++i) v[i] = load<T>(x + i * kCount<T>);
+  for (int64_t e = p.w.indptr[j]; e < p.w.indptr[j + 1]; ++e) {
+    if (indices[e] < out.begin || indices[e] >= out.end) continue;
+    Compute<S>* to = sums + int64_t(indices[e]) * V * kCount<T>;
+    const T w = number(values[e]) - T{};
+#pragma GCC unroll 4
+    for (int i = 0; i < V; ++i) store(to + i * kCount<T>, load<T>(to + i * kCount<T>) + w * v[i]);
+  }
+}
+
+template <class S, class T, int V>
+static bool spread(const CsrSpmm& p, int64_t panel, Compute<S>* packed, Range columns) {
+  const S* values = static_cast<const S*>(p.w.values);
+  Compute<S>* sums = packed + p.w.n * p.width;
+  for (int64_t i = columns.begin * p.width; i < columns.end * p.width; ++i) sums[i] = 0;
+  for (int64_t j = 0; j < p.w.n; ++j) add_column<T, V>(p, j, packed + j * p.width, values, columns, sums);
+  const auto finish = finisher<S>(p.activation);
+  for (int64_t j = columns.begin; j < columns.end; j += kStripColumns)
+    finish(p, sums + j * p.width, panel * p.width, j, least(kStripColumns, columns.end - j));
+  return columns.begin > 0 || all_below(p.w.indices, p.w.indptr[p.w.n], p.w.k);
+}
+
+// -- one row: bound by the bytes of W
+
+template <class S>
+static inline Compute<S> row_sum(const Compute<S>* x, const S* values, const int32_t* indices, int64_t count) {
+  constexpr int kParts = 8;
+  Compute<S> sum[kParts] = {};
+  int64_t e = 0;
+  for (; e + kParts <= count; e += kParts) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kParts; ++i) sum[i] += number(values[e + i]) * x[indices[e + i]];
+  }
+  for (; e < count; ++e) sum[0] += number(values[e]) * x[indices[e]];
+  return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+
+template <class S>
+static bool row_sums(const CsrSpmm& p, const Compute<S>* x, Range columns) {
+  using C = Compute<S>;
+  const auto finish = finisher<S>(p.activation);
+  alignas(64) C strip[kStripColumns];
+  for (int64_t j = columns.begin; j < columns.end; j += kStripColumns) {
+    const int64_t count = least(kStripColumns, columns.end - j), first = p.w.indptr[j];
+    if (!all_below(p.w.indices + first, p.w.indptr[j + count] - first, p.w.k)) return false;
+    for (int64_t c = 0; c < count; ++c) {
+      const int64_t begin = p.w.indptr[j + c], entries = p.w.indptr[j + c + 1] - begin;
+      strip[c] = row_sum<S>(x, static_cast<const S*>(p.w.values) + begin, p.w.indices + begin, entries);
+    }
+    finish(p, strip, 0, j, count);
+  }
+  return true;
+}
+
+// -- the choice by the width of a panel
+
+template <class S, template <class, class, int> class Run>
+static auto by_width(int64_t width) {
+  using C = Compute<S>;
+  constexpr int kWhole = kLanesOf<C>;
+  if (width == 4 * kWhole) return Run<S, Vector<C>, 4>::run;
+  if (width == 3 * kWhole) return Run<S, Vector<C>, 3>::run;
+  if (width == 2 * kWhole) return Run<S, Vector<C>, 2>::run;
+  if (width == kWhole) return Run<S, Vector<C>, 1>::run;
+  if (width == 8) return Run<S, Vector<C, 8>, 1>::run;
+  if (width == 4) return Run<S, Vector<C, 4>, 1>::run;
+  return Run<S, Vector<C, 1>, 1>::run;  // one row
+}
+
+template <class S, class T, int V>
+struct Sums {
+  static bool run(const CsrSpmm& p, int64_t panel, Compute<S>* scratch, Range columns) { return sums<S, T, V>(p, panel, scratch, columns); }
+};
+
+template <class S, class T, int V>
+struct Spread {
+  static bool run(const CsrSpmm& p, int64_t panel, Compute<S>* scratch, Range columns) { return spread<S, T, V>(p, panel, scratch, columns); }
+};
+
+template <class S>
+struct CsrOf {
+  using C = Compute<S>;
+  static constexpr int kWhole = kLanesOf<C>;
+  static constexpr int64_t kPanelBytes = 640 << 10;  // of packed x, to stay in the second-level cache
+
+  static int64_t width(int64_t m, int64_t contracted) {
+    if (m <= 1) return 1;
+    if (m <= 4 && kWhole >= 4) return 4;
+    if (m <= 8 && kWhole >= 8) return 8;
+    int64_t most = kMostVectors;
+    while (most > 1 && most * kWhole * contracted * int64_t(sizeof(C)) > kPanelBytes) --most;
+    const int64_t vectors = divide_up(m, kWhole), panels = divide_up(vectors, most);
+    return divide_up(vectors, panels) * kWhole;
+  }
+
+  static int64_t scratch(const CsrSpmm& p) { return p.width * (p.in() + (p.transposed ? p.out() : 0)); }
+
+  static void pack(const CsrSpmm& p, int64_t panel, void* scratch) {
+    turn(static_cast<const S*>(p.x), p.m, p.in(), panel * p.width, p.width, {0, p.in()}, static_cast<C*>(scratch));
+  }
+
+  static bool spmm(const CsrSpmm& p, int64_t panel, void* scratch, Range columns) {
+    if (p.width == 1 && !p.transposed) return row_sums<S>(p, static_cast<const C*>(scratch), columns);
+    const auto run = p.transposed ? by_width<S, Spread>(p.width) : by_width<S, Sums>(p.width);
+    return run(p, panel, static_cast<C*>(scratch), columns);
+  }
+};
+
+}  // namespace sparta::ISA

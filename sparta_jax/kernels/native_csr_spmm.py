@@ -1,0 +1,83 @@
+"""CSR SpMM on CPUs by the native library: weights with single live elements, forward and transposed, the epilogue fused."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from ..formats.csr import CSR
+from ..problem import CSR_LAYOUT, DENSE, SDDMM, Cost, SpMM
+from ..stored import pattern_of
+from . import native, native_csr
+from .csr_cost import spmm_cost
+from .table import register
+
+
+@dataclasses.dataclass(frozen=True)
+class Elements:
+    """The one config: the rows in a panel follow from the sizes."""
+
+    def __str__(self) -> str:
+        return "elements"
+
+
+def why_not_csr(problem: SpMM | SDDMM, *dtypes: np.dtype) -> str | None:
+    """What keeps the native kernels for elements from `problem`: platform, library, dtypes, layout."""
+    if problem.device.platform != "cpu":
+        return "runs on CPUs"
+    if (why := native.why_unavailable()) is not None:
+        return f"native kernels: {why}"
+    if len(set(dtypes)) > 1 or dtypes[0] not in native_csr.DTYPES:
+        return "needs operands and result of one floating dtype, got " + ", ".join(map(str, dtypes))
+    if problem.layout not in (DENSE, CSR_LAYOUT):
+        return f"cannot read {problem.layout}"
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class NativeCsrSpMM:
+    """Panels of x turned so that vectors run over rows; a live element costs one load and one multiply-add per vector. Sums are
+    in float32, in float64 for float64."""
+
+    name: str = "native_csr_spmm"
+    implementation: str = "native"
+    problem: type = SpMM
+
+    def why_not(self, problem: SpMM) -> str | None:
+        if (why := why_not_csr(problem, problem.x_dtype, problem.w_dtype, problem.out_dtype)) is not None:
+            return why
+        activation = problem.epilogue.activation
+        known = (None, "relu") if problem.x_dtype == np.float64 else native.ACTIVATIONS
+        return None if activation in known else f"has no activation {activation} in {problem.x_dtype}"
+
+    def configs(self, problem: SpMM) -> list[Elements]:
+        return [Elements()]
+
+    def cost(self, problem: SpMM, config: Elements) -> Cost:
+        return spmm_cost(problem)
+
+    def run(self, problem: SpMM, config: Elements, x: jax.Array, weight: jax.Array | CSR, *extras: jax.Array) -> jax.Array:
+        if isinstance(weight, CSR):
+            values, indptr, indices = weight.values, weight.indptr, weight.indices
+        else:
+            pattern = pattern_of(problem.pattern, CSR_LAYOUT)
+            indptr, indices = pattern.indptr, pattern.indices
+            values = native_csr.pack(weight, indptr, indices)
+        rest = list(extras)
+        return native_csr.spmm(
+            x,
+            values,
+            indptr,
+            indices,
+            problem.n,
+            threads=problem.device.cores,
+            transposed=problem.transposed,
+            bias=rest.pop(0) if problem.epilogue.bias else None,
+            activation=problem.epilogue.activation,
+            residual=rest.pop(0) if problem.epilogue.residual else None,
+        )
+
+
+register(NativeCsrSpMM())

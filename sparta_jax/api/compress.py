@@ -14,7 +14,7 @@ import numpy as np
 from ..compressed import Channels, Compressed, Flat, Form, Kept, Matrices, Storage, Whole
 from ..interpreters import Site, Variable, Weight
 from ..packed import Origin
-from ..problem import DENSE, SDDMM, Device, Layout, Problem, SpMM
+from ..problem import DENSE, SDDMM, Device, Layout, SpMM
 from ..progress import announced
 from ..specialize import Chooser
 from ..stored import Stored, arrays_of, layout_of, of_arrays
@@ -154,7 +154,7 @@ def _options(tesa, dtype, uses: Sequence[Use], chooser: Chooser, device: Device)
     return found
 
 
-def _problems(m: int, pattern: TeSA, transposed: bool, dtype: np.dtype, device: Device) -> list[Problem]:
+def _problems(m: int, pattern: TeSA, transposed: bool, dtype: np.dtype, device: Device) -> list[Any]:
     """A product and those of its gradient."""
     product = SpMM(m, pattern, DENSE, dtype, dtype, dtype, device, transposed)
     back = dataclasses.replace(product, transposed=not transposed)

@@ -38,9 +38,7 @@ def save_packed(path: str | os.PathLike[str], packed: Tree | tuple[Tree, ...]) -
     if not trees or not all(isinstance(tree, Tree) for tree in trees):
         raise SpartaTypeError(f"`save_packed` takes what `pack` or `compress` returned, not {type(packed).__name__}")
     writer = Writer()
-    stored = [
-        (_packed_to_json if isinstance(t, Packed) else _compressed_to_json)(t, f"{i}", writer) for i, t in enumerate(trees)
-    ]
+    stored = [_tree_to_json(tree, str(i), writer) for i, tree in enumerate(trees)]
     write(path, writer.arrays, {"trees": stored, "single": not isinstance(packed, tuple)})
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -164,19 +164,29 @@ class Propagation:
     @property
     def density(self) -> float:
         """The share of the params' elements that is live after propagation."""
-        return self._density(fact.tesa.nnz for fact in self._params)
+        return self._density(fact.tesa.nnz for fact in self.params)
 
     @property
     def density_given(self) -> float:
         """The share of the params' elements that their own TeSAs call live."""
-        return self._density(fact.value.nonzero.nnz for fact in self._params)
+        return self._density(fact.value.nonzero.nnz for fact in self.params)
 
     @functools.cached_property
-    def _params(self) -> list[VariableFact]:
-        return [self.inputs[i] for i in self._analysis.call.params]
+    def params(self) -> tuple[VariableFact, ...]:
+        """The inputs that are params."""
+        return tuple(self.inputs[i] for i in self._analysis.call.params)
+
+    def flow(self) -> Iterator[tuple[VariableFact, tuple[str, ...]]]:
+        """Every variable in the program's order, with the names of those that it is computed from; an output reads one."""
+        names = {fact.atom: fact.name for fact in (*self.inputs, *self.intermediates)}
+        for fact in (*self.inputs, *self.intermediates):
+            read = fact.equation.inputs if fact.equation is not None else ()
+            yield fact, tuple(dict.fromkeys(names[atom] for atom in read if atom in names))
+        for fact in self.outputs:
+            yield fact, (names[fact.atom],) if fact.atom in names else ()
 
     def _density(self, live: Iterable[int]) -> float:
-        size = sum(math.prod(fact.shape) for fact in self._params)
+        size = sum(math.prod(fact.shape) for fact in self.params)
         return sum(live) / size if size else 1.0
 
     @property

@@ -51,6 +51,11 @@ def compiler() -> list[str]:
     raise CannotBuildError("no C++ compiler was found (CXX, c++, g++, clang++)")
 
 
+def more(name: str) -> list[str]:
+    """Flags from the environment, behind our own."""
+    return os.environ.get(name, "").split()
+
+
 def compile_native(target: Path) -> None:
     """Compiles every translation unit (the kernels once per instruction set) and links them into `target`."""
     cxx, include = compiler(), headers()
@@ -62,9 +67,9 @@ def compile_native(target: Path) -> None:
             for source in sorted(SOURCES.glob("*isa.cc")):
                 units[str(Path(scratch, f"{isa}_{source.stem}.o"))] = [str(source), f"-DISA={isa}", *flags]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda unit: run([*cxx, *COMMON, "-c", *unit[1], "-o", unit[0]]), units.items()))
+            list(pool.map(lambda unit: run([*cxx, *COMMON, *more("CXXFLAGS"), "-c", *unit[1], "-o", unit[0]]), units.items()))
         target.parent.mkdir(parents=True, exist_ok=True)
-        run([*cxx, "-shared", *units, "-o", str(target)])
+        run([*cxx, "-shared", *units, *more("LDFLAGS"), "-o", str(target)])
 
 
 def run(command: list[str]) -> None:

@@ -172,6 +172,16 @@ class Report:
             f"modelled {t['seconds'] * 1e3:.3g} ms of {t['dense_seconds'] * 1e3:.3g} dense"
         )
 
+    def __rich__(self) -> Any:
+        """What `rich` prints in the place of the text."""
+        from rich.console import Group
+        from rich.table import Table
+
+        table = Table(*(name for name, _ in COLUMNS), title=self._headline(), title_justify="left")
+        for row in _grouped([[cell(s) for _, cell in COLUMNS] for s in self.sites]):
+            table.add_row(*row)
+        return Group(table, *(f"  {line}" for line in (*self._left(), DOUBT)))
+
     def _repr_html_(self) -> str:
         esc = html.escape
         head = "".join(f"<th>{esc(name)}</th>" for name, _ in COLUMNS)

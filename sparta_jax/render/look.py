@@ -18,8 +18,8 @@ SHARE = LinearSegmentedColormap.from_list("share", [(0.6, 0.6, 0.6, 0.12), (0.12
 @contextmanager
 def look() -> Iterator[None]:
     """Transparent paper; text and lines in a grey that stands out from white and from black."""
-    grey = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), TEXT)
-    bare = {"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.framealpha": 0.0}
+    grey: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), TEXT)
+    bare: Any = {"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.framealpha": 0.0}
     open_box: Any = {"axes.spines.top": False, "axes.spines.right": False}
     with plt.rc_context({**grey, **bare, **open_box}):
         yield

@@ -124,3 +124,14 @@ def test_propagate_names_every_variable(setting):
     assert facts["x"].tesa.shape == x.shape
     assert facts.outputs[0].shape == (16,)
     assert "params['v']" in str(facts)
+
+
+def test_rich_prints_the_same(setting):
+    console = pytest.importorskip("rich.console")
+    params, tesa, x = setting
+    report = sj.sparsify(model, tesa).report(params, x)
+    with (printed := console.Console(width=200, record=True)).capture():
+        printed.print(report)
+    out = printed.export_text()
+    assert "params['w']" in out
+    assert "in doubt" in out

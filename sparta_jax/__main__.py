@@ -1,0 +1,7 @@
+"""`python -m sparta_jax`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -48,7 +48,7 @@ def fast(implementation=None):
     return sj.sparsify(model, TESA, implementation=implementation)
 
 
-QUICK = ("x @ W.T", "heads in", "batched weight", "cast before", "two readers", "split weight", "remat")
+QUICK = ("heads in", "two readers", "remat")
 
 
 @pytest.mark.parametrize("implementation", ["native", pytest.param("xla", marks=pytest.mark.slow)])
@@ -202,7 +202,7 @@ def test_params_stacked_for_a_scan(rng):
 
 def test_an_ensemble_under_vmap():
     sparse = fast()
-    lean = [sparse.compress(jax.tree.map(lambda v, s=s: v * s, PARAMS)) for s in (1.0, 0.5, -1.0)]
+    lean = [sparse.compress(jax.tree.map(lambda v, s=s: v * s, PARAMS)) for s in (1.0, -0.5)]
     together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lean)
     got = jax.jit(jax.vmap(sparse, (0, None)))(together, TOKENS)
     assert_near(got, jnp.stack([sparse(tree, TOKENS) for tree in lean]))
@@ -217,6 +217,7 @@ def test_a_step_may_donate_its_params():
     assert all(a.is_deleted() for a in jax.tree.leaves(lean))
 
 
+@pytest.mark.slow
 def test_values_of_another_dtype():
     """As with the params themselves, it is the values' dtype that counts."""
     sparse = fast()

@@ -53,7 +53,7 @@ def standard_promotion():
         yield
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_packed_params(devices, tmp_path):
     packed = FAST.pack(PARAMS, X)
     got = restored(packed, tmp_path / "packed", devices)
@@ -62,7 +62,7 @@ def test_packed_params(devices, tmp_path):
     assert_near(FAST(got, X), FAST(packed, X), 0)
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_train_state(devices, tmp_path):
     """Training goes on with the same numbers."""
 

@@ -17,6 +17,11 @@ from .mosaic.tiling import LAUNCH, Tiling, deepest, step_efficiency
 from .table import register
 
 ROWS = (64, 128, 256)
+FEW_ROWS = (8, 16, 32, 64)
+"""Of swapped tiles for a product of no more rows, as in decoding: `wgmma` then reads them along its N, where 8 are enough."""
+MANY_ROWS = (256, 512)
+NARROW_COLS = 64
+"""Of swapped tiles for narrow blocks: the rows are then what `wgmma` reads up to 256 of at once."""
 DENSE_BLOCKS = ((32, 32), (32, 64), (64, 32), (32, 128), (64, 64), (64, 128), (64, 256), (128, 64), (128, 128), (128, 256))
 """`(depth, cols)` of the blocks that a dense weight is read in; the finer, the fewer dead elements, the slower."""
 PACKED_DEPTHS = (64, 128)
@@ -30,8 +35,8 @@ class MosaicBsrSpMM:
     """Persistent, warp-specialized `wgmma` over the live blocks of each column, accumulated in float32.
 
     A dense weight is read where it lies: only the blocks, of the config's size, that hold a live element are fetched. A packed
-    one is read in its own blocks, or in parts of them. Rows, and sides that the blocks do not divide, are padded by a copy
-    before the kernel; a residual is added after it.
+    one is read in its own blocks, or in parts of them. For few rows, and for narrow blocks, the transposed tile is made. Rows,
+    and sides that the blocks do not divide, are padded by a copy before the kernel; a residual is added after it.
     """
 
     name: str = "mosaic_bsr_spmm"
@@ -47,10 +52,11 @@ class MosaicBsrSpMM:
         )
 
     def configs(self, problem: SpMM) -> list[Tiling]:
+        itemsizes = problem.x_dtype.itemsize, problem.out_dtype.itemsize
         fits = [
-            deepest(r, cols, depth, problem.x_dtype.itemsize, problem.out_dtype.itemsize)
-            for r in _rows(problem.m)
+            deepest(rows, cols, depth, *itemsizes, swapped=swapped)
             for depth, cols in _blocks(problem)
+            for rows, swapped in [*_rows(problem.m), *_swapped_rows(problem.m, cols)]
         ]
         return [tiling for tiling in fits if tiling is not None]
 
@@ -111,9 +117,19 @@ def _why_not_epilogue(epilogue: Epilogue) -> str | None:
     return f"has no activation {epilogue.activation}"
 
 
-def _rows(m: int) -> list[int]:
+def _rows(m: int) -> list[tuple[int, bool]]:
     """The candidates for the rows of a tile: the two tallest that `m` rows fill."""
-    return [rows for rows in ROWS if rows <= whole(max(m, 1), ROWS[0])][-2:]
+    return [(rows, False) for rows in ROWS if rows <= whole(max(m, 1), ROWS[0])][-2:]
+
+
+def _swapped_rows(m: int, cols: int) -> list[tuple[int, bool]]:
+    """The candidates for the rows of a swapped tile, where that may pay: the fewest that hold few rows, or many of narrow
+    blocks, whose rows the consumers share."""
+    if cols % NARROW_COLS:
+        return []
+    if m <= FEW_ROWS[-1]:
+        return [(next(rows for rows in FEW_ROWS if rows >= m and not (cols == NARROW_COLS and rows == FEW_ROWS[0])), True)]
+    return [(rows, True) for rows in MANY_ROWS if cols == NARROW_COLS and rows <= whole(m, MANY_ROWS[0])]
 
 
 def _blocks(problem: SpMM) -> list[tuple[int, int]]:

@@ -32,7 +32,7 @@ def why_not_dtypes(a: np.dtype, b: np.dtype, out: np.dtype) -> str | None:
     if a != b:
         return f"needs operands of one dtype, not {a} and {b}"
     if a == np.float32:
-        return "float32 would need TF32, which keeps 10 bits of 23"
+        return "float32 would need TF32, which `wgmma` reads along the contraction only, and a weight does not lie so"
     if a.name not in OPERANDS:
         return f"takes bfloat16 and float16 operands, not {a}"
     if out.name not in RESULTS:

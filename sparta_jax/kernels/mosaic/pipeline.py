@@ -30,7 +30,7 @@ class Scratch(NamedTuple):
 
     Attributes:
       a, b: `[stages, ...]`, the operands of the steps in flight.
-      out: `[consumers, 2, part rows, chunk]`, results on their way to memory.
+      out: `[consumers, 2, *chunk]`, results on their way to memory.
       full: barriers, one per slot: both operands have arrived.
       empty: barriers, one per slot: both consumers have read them.
     """
@@ -56,7 +56,7 @@ def scratch(tiling: Tiling, a: tuple[int, int], b: tuple[int, int], read: int, d
     return Scratch(
         _swizzled((tiling.stages, *a), dtype, read),
         _swizzled((tiling.stages, *b), dtype, read),
-        _swizzled((CONSUMERS, 2, tiling.part[0], chunk), out_dtype, chunk),
+        _swizzled((CONSUMERS, 2, *chunk), out_dtype, chunk[1]),
         plgpu.Barrier(num_arrivals=COPIES_PER_STEP, num_barriers=tiling.stages),
         plgpu.Barrier(num_arrivals=CONSUMERS, num_barriers=tiling.stages),
     )
@@ -87,8 +87,8 @@ def run(
       tiles: first and last (exclusive) tile.
       steps: of a tile: its first and last (exclusive) step.
       load: `load(tile, step)` gives the refs in memory of a step's two operands.
-      operands: `operands(consumer, slot)` gives the refs `a [part rows, depth]` and `b [depth, part cols]`.
-      finish: `finish(consumer, tile, result)` gets `f32[part]`.
+      operands: `operands(consumer, slot)` gives the refs `a` and `b` whose product is of the accumulator's shape.
+      finish: `finish(consumer, tile, result)` gets the sum, of that shape, in float32.
     """
     warpgroup = lax.axis_index("warpgroup")
 
@@ -170,14 +170,20 @@ def _accumulate(scratch: Scratch, tiling: Tiling, steps: Range, operands: Callab
 
         return result, end
 
-    return pl.run_scoped(scope, plgpu.ACC(tiling.part, jnp.float32))
+    return pl.run_scoped(scope, plgpu.ACC(tiling.accumulator, jnp.float32))
 
 
-def write(out: Any, chunks: int, value: Callable[[int], jax.Array], target: Callable[[int], Any]) -> None:
-    """Sends `value(c)` to `target(c)` in memory for every chunk, through the two buffers of `out`."""
+def write(
+    out: Any, chunks: int, value: Callable[[int], jax.Array], target: Callable[[int], Any], swapped: bool = False
+) -> None:
+    """Sends `value(c)`, or its transpose, to `target(c)` in memory for every chunk, through the two buffers of `out`."""
     for c in range(chunks):
         plgpu.wait_smem_to_gmem(1, wait_read_only=True)
-        out[c % 2] = value(c).astype(out.dtype)
+        if swapped:
+            turned = plgpu.layout_cast(value(c).astype(out.dtype), plgpu.Layout.WGMMA_TRANSPOSED)
+            out.at[c % 2].transpose((1, 0))[...] = turned
+        else:
+            out[c % 2] = value(c).astype(out.dtype)
         plgpu.commit_smem()
         plgpu.copy_smem_to_gmem(out.at[c % 2], target(c))
     if chunks % 2:

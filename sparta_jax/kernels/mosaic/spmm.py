@@ -142,24 +142,34 @@ def _body(refs: Operands, y: Any, scratch: pipeline.Scratch, tiling: Tiling, tra
     def operands(consumer, slot):
         row, col = tiling.origin(consumer)
         out = pl.ds(col, part_cols)
-        w = scratch.b.at[slot, out].transpose((1, 0)) if transposed else scratch.b.at[slot, :, out]
-        return scratch.a.at[slot, pl.ds(row, part_rows)], w
+        x = scratch.a.at[slot, pl.ds(row, part_rows)]
+        w = scratch.b.at[slot, out] if transposed else scratch.b.at[slot, :, out]
+        if tiling.swapped:
+            return w if transposed else w.transpose((1, 0)), x.transpose((1, 0))
+        return x, w.transpose((1, 0)) if transposed else w
 
     def finish(consumer, tile, result):
         row, col = tiling.origin(consumer)
         row, col = refs.tile_row[tile] * rows + row, refs.tile_col[tile] * cols + col
         out = scratch.out.at[consumer]
-        chunk = out.shape[-1]
+        chunk_rows, chunk_cols = out.shape[-2:]
+        # Chunks follow one another along the columns; those of a swapped tile along its rows. Both are the sum's last axis.
+        width = chunk_rows if tiling.swapped else chunk_cols
+        down, right = (width, 0) if tiling.swapped else (0, width)
 
         def value(c):
-            v = result[:, c * chunk : (c + 1) * chunk]
+            v = result[:, c * width : (c + 1) * width]
             if refs.bias is not None:
+                along = 1 if tiling.swapped else 0
                 bias = compat.load(
-                    refs.bias, pl.ds(col + c * chunk, chunk), layout=plgpu.Layout.WGMMA.reduce(0), optimized=False
+                    refs.bias, pl.ds(col + c * right, chunk_cols), layout=plgpu.Layout.WGMMA.reduce(along), optimized=False
                 )
-                v = v + lax.broadcast_in_dim(bias, v.shape, (1,))
+                v = v + lax.broadcast_in_dim(bias, v.shape, (1 - along,))
             return ACTIVATIONS[activation](v)
 
-        pipeline.write(out, part_cols // chunk, value, lambda c: y.at[pl.ds(row, part_rows), pl.ds(col + c * chunk, chunk)])
+        def target(c):
+            return y.at[pl.ds(row + c * down, chunk_rows), pl.ds(col + c * right, chunk_cols)]
+
+        pipeline.write(out, tiling.accumulator[1] // width, value, target, tiling.swapped)
 
     pipeline.run(scratch, tiling, (refs.tile_ptr[cta], refs.tile_ptr[cta + 1]), steps, load, operands, finish)

@@ -146,7 +146,7 @@ CASES = {
     "swapped, few rows, packed": (problem(16, CROSS, packed(64, 64), F16, epilogue=ALL), Tiling(16, 64, 64, 3, swapped=True)),
     "swapped, many rows": (problem(200, CROSS, out=BF16, epilogue=ALL), Tiling(256, 64, 64, 2, swapped=True)),
     "swapped, transposed": (problem(64, CROSS, packed(64, 64), transposed=True), Tiling(64, 64, 64, 3, swapped=True)),
-    "swapped, ragged": (problem(3, RAGGED, epilogue=ALL), Tiling(8, 64, 32, 3, swapped=True)),
+    "swapped, ragged": (problem(3, RAGGED, epilogue=ALL), Tiling(16, 64, 32, 3, swapped=True)),
     "parts of blocks": (problem(64, WIDE, packed(128, 256)), Tiling(64, 128, 64, 3)),
     "parts of blocks, transposed": (problem(64, TALL, packed(256, 128), F16, F16, transposed=True), Tiling(64, 128, 64, 3)),
 }

@@ -35,11 +35,25 @@ def partly_needed(program: Program, facts: Facts) -> dict[Equation, np.ndarray]:
 
 
 def off_poles(equation: Equation, need: np.ndarray, values: Sequence[Any]) -> list:
-    """Operands that are harmless where the result is not needed."""
+    """Operands that are harmless where the result is not needed; the result is 0 there if it can be known to be: of a product
+    of zeros each factor is unneeded for the other's sake, so one that is zero must stay so."""
     shape = equation.outputs[0].shape
-    harmless = 0 if equation.name in ZERO_KEPT else 1
-    apart = lambda x: jnp.where(need, jnp.broadcast_to(x, shape), jnp.asarray(harmless, jnp.result_type(x)))
-    return [x if isinstance(a, Constant) else apart(x) for a, x in zip(equation.inputs, values, strict=True)]
+    apart = lambda x, by: jnp.where(need, jnp.broadcast_to(x, shape), jnp.asarray(by, jnp.result_type(x)))
+    operands = zip(equation.inputs, values, _harmless(equation), strict=True)
+    return [x if isinstance(a, Constant) else apart(x, by) for a, x, by in operands]
+
+
+def _harmless(equation: Equation) -> tuple[int, ...]:
+    """Operands of which the result is 0 where it may be zero at all, and finite."""
+    if equation.name in ZERO_KEPT:
+        return (0,)
+    if equation.name in ("div", "rem", "atan2"):
+        return 0, 1
+    if equation.name == "pow":
+        power = equation.inputs[1]
+        rises = not isinstance(power, Constant) or bool(np.all(np.asarray(power.value) > 0))
+        return (0 if rises else 1), 1
+    return (1,) * len(equation.inputs)
 
 
 def broadcastable(grid: Grid) -> np.ndarray:
@@ -52,4 +66,6 @@ def broadcastable(grid: Grid) -> np.ndarray:
 
 
 def _has_poles(equation: Equation) -> bool:
+    if equation.name == "integer_pow":
+        return equation.params["y"] < 0
     return equation.name in POLES and not (equation.name == "div" and isinstance(equation.inputs[1], Constant))

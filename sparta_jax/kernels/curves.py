@@ -52,7 +52,11 @@ def sparse_cost(problem: SpMM | SDDMM, kernel: str, block: tuple[int, int] = (1,
     picoseconds = live * parts["live"].at(problem.m) + stored * memory_excess(machine, stored)
     around = (problem.k + problem.n) * parts["around"].at(problem.m) if problem.m else 0.0
     width = _width(machine, problem, kernel)
-    after = machine.call + PICO * around * width + epilogue_seconds(problem, machine, "epilogue_native")
+    after = (
+        machine.call
+        + PICO * around * width
+        + epilogue_seconds(problem, machine, "epilogue_native" if kernel.startswith("native") else "epilogue_xla")
+    )
     if problem.layout == DENSE:
         after += packing_seconds(problem, machine, kernel, block)
     return _cost(machine, 2.0 * problem.m * live, PICO * picoseconds * width, after)
@@ -64,8 +68,8 @@ def packing_seconds(problem: SpMM | SDDMM, machine: Machine, kernel: str, block:
     itemsize = _weight_dtype(problem).itemsize
     touched = live / (br * bc) * br * max(64, bc * itemsize)  # whole cache lines of the dense weight
     excess = memory_excess(machine, problem.k * problem.n * itemsize)
-    parts = _parts(machine, kernel, block)
-    return machine.call + PICO * (live * parts["packing"].at(1) + touched * excess)
+    each = _parts(machine, kernel, block, "packing")["packing"].at(1)
+    return machine.call + PICO * (live * each + touched * excess)
 
 
 def unpacking_seconds(problem: SpMM | SDDMM, machine: Machine) -> float:
@@ -114,9 +118,10 @@ def _width(machine: Machine, problem: SpMM | SDDMM, kernel: str) -> float:
     return max(dtype.itemsize / 4, 1.0)
 
 
-def _parts(machine: Machine, kernel: str, block: tuple[int, int]) -> Mapping[str, Curve]:
+def _parts(machine: Machine, kernel: str, block: tuple[int, int], wanted: str = "live") -> Mapping[str, Curve]:
+    """What was measured of the class of shapes that is nearest, of those with the wanted part."""
     shapes = machine.shapes(kernel)
-    return shapes[_nearest(tuple(shapes), block)]
+    return shapes[_nearest(tuple(name for name, parts in shapes.items() if wanted in parts), block)]
 
 
 @functools.lru_cache(maxsize=4096)

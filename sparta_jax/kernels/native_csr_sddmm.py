@@ -9,7 +9,7 @@ import jax
 from ..problem import CSR_LAYOUT, DENSE, SDDMM, Cost
 from ..stored import pattern_of
 from . import native_csr
-from .csr_cost import sddmm_cost
+from .curves import sparse_cost
 from .native_csr_spmm import Elements, why_not_csr
 from .table import register
 
@@ -29,7 +29,7 @@ class NativeCsrSDDMM:
         return [Elements()]
 
     def cost(self, problem: SDDMM, config: Elements) -> Cost:
-        return sddmm_cost(problem)
+        return sparse_cost(problem, self.name)
 
     def run(self, problem: SDDMM, config: Elements, x: jax.Array, g: jax.Array) -> jax.Array:
         pattern = pattern_of(problem.pattern, CSR_LAYOUT)

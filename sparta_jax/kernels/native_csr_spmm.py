@@ -11,7 +11,7 @@ from ..formats.csr import CSR
 from ..problem import CSR_LAYOUT, DENSE, SDDMM, Cost, SpMM
 from ..stored import pattern_of
 from . import native, native_csr
-from .csr_cost import spmm_cost
+from .curves import sparse_cost
 from .table import register
 
 
@@ -56,7 +56,7 @@ class NativeCsrSpMM:
         return [Elements()]
 
     def cost(self, problem: SpMM, config: Elements) -> Cost:
-        return spmm_cost(problem)
+        return sparse_cost(problem, self.name)
 
     def run(self, problem: SpMM, config: Elements, x: jax.Array, weight: jax.Array | CSR, *extras: jax.Array) -> jax.Array:
         if isinstance(weight, CSR):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ..formats.bsr import BSR, Pattern
 from ..problem import DENSE, Cost, Device, SpMM, accumulator
 from ..products import apply_epilogue
+from .curves import sparse_cost
 from .dense import epilogue_cost
 from .table import register
 
@@ -58,6 +59,8 @@ class XlaBsrSpMM:
         return min(problem.m, 1 << (rows.bit_length() - 1))
 
     def cost(self, problem: SpMM, config: Blocks) -> Cost:
+        if problem.device.platform == "cpu":
+            return sparse_cost(problem, self.name, config.block)
         br, bc = config.block
         nnzb = problem.pattern.nnzb(config.block)
         stored = nnzb * br * bc * problem.w_dtype.itemsize

@@ -15,7 +15,7 @@ from . import store
 from .record import Machine, from_json
 
 KIND = "machine"
-SHIPPED = ("avx512", "avx2", "baseline")
+SHIPPED = ("avx512", "avx2", "baseline", "none")
 
 
 def current(isa: str, threads: int) -> Machine:
@@ -47,8 +47,8 @@ def _current(isa: str, threads: int, folder: str) -> Machine:
 
 @functools.cache
 def shipped(isa: str) -> Machine:
-    """Of one thread; the widest one stands for CPUs that the kernels do not run on."""
-    name = isa if isa in SHIPPED else SHIPPED[0]
+    """The table of one thread that comes with the library."""
+    name = isa if isa in SHIPPED else "none"
     text = resources.files("sparta_jax.machine").joinpath("defaults", f"{name}.json").read_text()
     return from_json(json.loads(text), "shipped")
 

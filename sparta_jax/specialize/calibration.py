@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping
@@ -20,24 +19,23 @@ from . import choose
 from .probes import (
     BACK_ROWS,
     DENSE_ROWS,
-    DENSITIES,
     ROWS,
     SAMPLED_ROWS,
     Parts,
     Probe,
     dense_parts,
     dtype_factors,
+    kernels_of,
     layouts_of,
     native_epilogues,
     packing_parts,
-    pattern,
-    sparse_kernels,
     sparse_parts,
     unpacking_parts,
     xla_epilogues,
 )
 
 Curves = dict[str, dict[str, Parts]]
+PASSES = 3  # over all probes: the first compiles, each takes about two seconds
 DTYPES = tuple(np.dtype(name) for name in ("bfloat16", "float16"))
 
 
@@ -59,22 +57,23 @@ def calibrate() -> Path:
     return path
 
 
-def measured() -> Machine:
+def measured(passes: int = PASSES) -> Machine:
     """The table of this process' CPU with its threads and the instruction set in use."""
-    device = default_device("cpu")
-    probe = Probe.on(device)
-    curves = {
-        **_dense(probe),
-        "epilogue_xla": xla_epilogues(probe),
-        "dtypes": _dtypes(probe),
-        "dense_unpacking": _unpacking(probe),
-    }
-    if native.why_unavailable() is None:
-        probe = dataclasses.replace(probe, foreign=_call_seconds(probe))
-        curves |= _sparse(probe)
-    peak = max(_rates(curves))
+    probe = Probe(default_device("cpu"))
+    for _ in range(passes):
+        machine = _machine(probe)
+    return machine
+
+
+def _machine(probe: Probe) -> Machine:
+    implementation = "native" if native.why_unavailable() is None else "xla"
+    curves = {**_dense(probe), **_sparse(probe, implementation), "epilogue_xla": xla_epilogues(probe)}
+    curves |= {"dtypes": _dtypes(probe), "dense_unpacking": _unpacking(probe)}
+    if implementation == "native":
+        curves["epilogue_native"] = native_epilogues(kernels[SpMM]["native_bsr_spmm"], probe)
     bandwidth = 4e12 / curves["dense_spmm"]["1024x1024"]["live"].at(1)
-    return Machine(key(native.isa(), device.cores), "calibrated", peak, bandwidth, max(probe.foreign, 1e-6), curves)
+    own = key(native.isa(), probe.device.cores)
+    return Machine(own, "calibrated", max(_rates(curves)), bandwidth, probe.foreign, curves)
 
 
 def _dense(probe: Probe) -> Curves:
@@ -94,11 +93,11 @@ def _unpacking(probe: Probe) -> dict[str, Parts]:
     return {shape: unpacking_parts(kernels[SpMM]["dense_spmm"], layout, probe) for shape, layout in blocks.items()}
 
 
-def _sparse(probe: Probe) -> Curves:
+def _sparse(probe: Probe, implementation: str) -> Curves:
     curves: Curves = {}
-    for kernel in sparse_kernels():
+    for kernel in kernels_of(implementation):
         layouts = list(layouts_of(kernel, probe))
-        rows = ROWS if kernel.problem is SpMM else SAMPLED_ROWS
+        rows = BACK_ROWS if implementation == "xla" else ROWS if kernel.problem is SpMM else SAMPLED_ROWS
         curves[kernel.name] = {
             shape: {**sparse_parts(kernel, layout, probe, rows), **packing_parts(kernel, layout, probe)}
             for shape, layout in layouts
@@ -106,8 +105,6 @@ def _sparse(probe: Probe) -> Curves:
         if kernel.problem is SpMM:
             back = {shape: sparse_parts(kernel, layout, probe, BACK_ROWS, transposed=True) for shape, layout in layouts}
             curves[f"{kernel.name}_transposed"] = back
-    spmm = kernels[SpMM]["native_bsr_spmm"]
-    curves["epilogue_native"] = native_epilogues(spmm, probe)
     return curves
 
 
@@ -115,12 +112,6 @@ def _dtypes(probe: Probe) -> dict[str, Parts]:
     measured_in = {"dense_spmm": DENSE, "native_bsr_spmm": Layout("bsr", (32, 32)), "native_csr_spmm": CSR_LAYOUT}
     table = kernels[SpMM]
     return {name: dtype_factors(table[name], layout, probe, DTYPES) for name, layout in measured_in.items() if name in table}
-
-
-def _call_seconds(probe: Probe) -> float:
-    """A foreign call with next to nothing to do."""
-    block = (16, 16)
-    return probe(probe.spmm(1, pattern(block, DENSITIES[1], 32), Layout("bsr", block)), kernels[SpMM]["native_bsr_spmm"])
 
 
 def _rates(curves: Mapping[str, Mapping[str, Parts]]) -> Iterable[float]:

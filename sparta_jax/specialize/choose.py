@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..formats.bsr import Pattern
 from ..kernels import kernels
-from ..problem import CSR_LAYOUT, DENSE, Kernel, Layout, Plan, Problem, SpMM
+from ..problem import CSR_LAYOUT, DENSE, SDDMM, Kernel, Layout, Plan, Problem, SpMM
 from .roofline import roofline
 from .tuned import NOTHING, Tuned
 
@@ -123,13 +123,18 @@ def _best(plans: list[Plan], implementation: str | None) -> Plan:
     if forced:
         return min(forced, key=lambda p: p.seconds)
     best = min(plans, key=lambda p: p.seconds)
-    margin = MEASURED_MARGIN if best.measured else MARGIN
+    margin = 0.0 if is_full(best.problem) else MEASURED_MARGIN if best.measured else MARGIN
     return dense[0] if dense and best.seconds >= margin * dense[0].seconds else best
 
 
 def is_empty(problem: Problem) -> bool:
     """Whether there is nothing to multiply: the dense product answers, whatever is asked for."""
     return 0 in (problem.m, problem.k, problem.n)
+
+
+def is_full(problem: Problem) -> bool:
+    """Whether no element of the weight is dead: then the dense product is taken, whatever the model says of sparse ones."""
+    return isinstance(problem, SpMM | SDDMM) and problem.pattern.nnz == problem.k * problem.n
 
 
 def _slower(plans: list[Plan], best: Plan) -> list[tuple[str, str]]:

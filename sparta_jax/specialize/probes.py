@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +16,12 @@ from ..machine import Curve
 from ..problem import CSR_LAYOUT, DENSE, SDDMM, Device, Epilogue, Kernel, Layout, SpMM
 from ..products import ACTIVATIONS
 from ..tesa import TeSA
-from .timing import call_of, least
+from .timing import Call, call_of, least
 
 F32 = np.dtype(np.float32)
 SIDE = 1024
 BLOCKS = ((64, 64), (32, 32), (16, 16), (8, 8), (4, 4), (16, 1), (1, 16))
+XLA_BLOCKS = ((32, 32), (8, 8), (16, 1))
 DENSITIES = (1 / 16, 1 / 4)
 ROWS, BACK_ROWS, SAMPLED_ROWS = (1, 2, 8, 16, 24, 64, 256), (1, 16, 128), (1, 16, 128, 512)
 DENSE_ROWS = {
@@ -33,28 +35,41 @@ SECONDS = 4e-3  # that each probe is repeated for
 Parts = dict[str, Curve]
 
 
-@dataclasses.dataclass(frozen=True)
 class Probe:
-    """Times calls for one device, less what any call takes.
+    """Times calls for one device, less what any call takes, and remembers them: asked again, it times the same compiled call
+    once more and answers with the least so far, as what disturbs a machine only ever adds.
 
     Attributes:
       device: that the problems are for.
-      idle: seconds of a call with next to nothing to do, a tiny dense product.
-      foreign: seconds that a foreign call adds to that.
     """
 
-    device: Device
-    idle: float
-    foreign: float = 0.0
+    def __init__(self, device: Device):
+        self.device = device
+        self._calls: dict[Any, Call] = {}
+        self._least: dict[Any, float] = {}
 
-    @classmethod
-    def on(cls, device: Device) -> Probe:
-        tiny, x = jax.jit(lambda x, w, *_: x @ w), jnp.zeros((8, 8), jnp.float32)
-        return cls(device, least(lambda: tiny(x, x, x, x).block_until_ready(), 4 * SECONDS))
+    def __call__(self, problem: SpMM | SDDMM, kernel: Kernel, config: Any = None) -> float:
+        """Seconds of one call of a kernel, by default in its first config."""
+        config = next(iter(kernel.configs(problem))) if config is None else config
+        return max(self.least((problem, kernel.name, config), lambda: call_of(problem, kernel, config)) - self.idle, 1e-8)
 
-    def __call__(self, problem: SpMM | SDDMM, kernel: Kernel) -> float:
-        config = next(iter(kernel.configs(problem)))
-        return max(least(call_of(problem, kernel, config), SECONDS) - self.idle, 1e-8)
+    def least(self, key: Any, make: Callable[[], Call]) -> float:
+        """The least seconds of a call so far, with these."""
+        call = self._calls[key] if key in self._calls else self._calls.setdefault(key, make())
+        self._least[key] = min(least(call, SECONDS), self._least.get(key, math.inf))
+        return self._least[key]
+
+    @functools.cached_property
+    def idle(self) -> float:
+        """Seconds of a call with next to nothing to do, a tiny dense product."""
+        return min(self.least("idle", _tiny) for _ in range(5))
+
+    @functools.cached_property
+    def foreign(self) -> float:
+        """Seconds that a foreign call adds to that."""
+        block, kernel = (16, 16), kernels[SpMM]["native_bsr_spmm"]
+        problem = self.spmm(1, pattern(block, DENSITIES[1], 32), Layout("bsr", block))
+        return max(min(self(problem, kernel) for _ in range(5)), 1e-6) if kernel.why_not(problem) is None else 1e-6
 
     def spmm(self, m: int, tesa: TeSA, layout: Layout, **more) -> SpMM:
         dtype = more.pop("dtype", F32)
@@ -66,13 +81,12 @@ class Probe:
 
 def layouts_of(kernel: Kernel, probe: Probe) -> Iterator[tuple[str, Layout]]:
     """The layouts that a sparse CPU kernel is measured in, by the name of their class of shapes."""
-    for block in (*BLOCKS, (1, 1)):
-        layout = Layout("bsr", block) if block != (1, 1) else CSR_LAYOUT
-        if (
-            layout.format in kernel.name
-            and kernel.why_not(_problem(kernel, probe)(1, pattern(block, DENSITIES[0]), layout)) is None
-        ):
-            yield f"{block[0]}x{block[1]}", layout
+    blocks = BLOCKS if kernel.implementation == "native" else XLA_BLOCKS
+    for layout in (*(Layout("bsr", b) for b in blocks), CSR_LAYOUT):
+        br, bc = block = layout.block or (1, 1)
+        problem = _problem(kernel, probe)(1, pattern(block, DENSITIES[0]), layout)
+        if layout.format in kernel.name and kernel.why_not(problem) is None:
+            yield f"{br}x{bc}", layout
 
 
 @functools.lru_cache(maxsize=32)
@@ -83,31 +97,36 @@ def pattern(block: tuple[int, int], density: float, side: int = SIDE) -> TeSA:
 
 
 def sparse_parts(kernel: Kernel, layout: Layout, probe: Probe, rows: Sequence[int], **more) -> Parts:
-    """Curves of a kernel in one layout: time per live element, and around that per element of x and y; and of packing."""
+    """Curves of a kernel in one layout: time per live element, and around that per element of x and y.
+
+    The two come apart where a sparser pattern is timed too: at the first, a middle and the last number of rows."""
     block = layout.block or (1, 1)
-    make = functools.partial(_problem(kernel, probe), layout=layout, **more)
     few, many = (pattern(block, d) for d in DENSITIES)
     live = [tesa.nnzb(block) * block[0] * block[1] for tesa in (few, many)]
-    slopes, around, totals = {}, {}, {}
-    for m in rows:
-        short, totals[m] = (probe(make(m, tesa), kernel) for tesa in (few, many))
-        slopes[m] = max(totals[m] - short, 0.5 * totals[m] * (live[1] - live[0]) / live[1]) / (live[1] - live[0])
-        around[m] = max(short - slopes[m] * live[0] - probe.foreign, 0.0) / (2 * SIDE)
-    return {"live": _curve(slopes), "around": _curve(around)}
+    time = lambda m, tesa: max(probe(_problem(kernel, probe)(m, tesa, layout, **more), kernel) - probe.foreign, 1e-8)
+    totals = {m: time(m, many) for m in rows}
+    around = {m: _around(time(m, few), totals[m], *live) for m in {rows[0], rows[len(rows) // 2], rows[-1]}}
+    curve = Curve.of(around)
+    slopes = {m: max(total - curve.at(m), total / 2) / live[1] for m, total in totals.items()}
+    return {"live": _curve(slopes), "around": _curve({m: s / (2 * SIDE) for m, s in around.items()})}
+
+
+def _around(short: float, long: float, few: int, many: int) -> float:
+    """What is left of the times for two numbers of live elements where there are none."""
+    return max(short - (long - short) * few / (many - few), 0.0)
 
 
 def packing_parts(kernel: Kernel, layout: Layout, probe: Probe) -> Parts:
     """What packing from a dense weight, or unpacking into one, takes per live element."""
-    tesa, m = pattern(layout.block or (1, 1), DENSITIES[1]), 16
-    block = layout.block or (1, 1)
-    make = _problem(kernel, probe)
-    dense = make(m, tesa, DENSE)
-    config = next((c for c in kernel.configs(dense) if str(c) == f"{block[0]}x{block[1]}" or layout == CSR_LAYOUT), None)
+    block, m = layout.block or (1, 1), 16
+    tesa, make = pattern(block, DENSITIES[1]), _problem(kernel, probe)
+    dense, packed = make(m, tesa, DENSE), make(m, tesa, layout)
+    wanted = str(next(iter(kernel.configs(packed))))
+    config = next((c for c in kernel.configs(dense) if str(c) == wanted), None)
     if config is None or kernel.why_not(dense) is not None:
         return {}
-    whole = least(call_of(dense, kernel, config), SECONDS) - probe.idle
-    live = tesa.nnzb(block) * block[0] * block[1]
-    return {"packing": _curve({1: max(whole - probe(make(m, tesa, layout), kernel) - probe.foreign, 0.0) / live})}
+    seconds = probe(dense, kernel, config) - probe(packed, kernel) - probe.foreign
+    return {"packing": _curve({1: max(seconds, 0.0) / (tesa.nnzb(block) * block[0] * block[1])})}
 
 
 def unpacking_parts(kernel: Kernel, layout: Layout, probe: Probe) -> Parts:
@@ -129,7 +148,8 @@ def xla_epilogues(probe: Probe) -> dict[str, Parts]:
     """XLA's own passes behind a product, per element of the result."""
     y = jnp.asarray(np.random.default_rng(0).standard_normal((256, SIDE), np.float32))
     passes = {"sum": lambda y: y + y[0], **ACTIVATIONS}
-    return {name: {"element": _curve({1: _pass_seconds(f, y, probe) / y.size})} for name, f in passes.items()}
+    seconds = lambda name: max(probe.least(("epilogue", name), lambda: _jitted(passes[name], y)) - probe.idle, 0.0)
+    return {name: {"element": _curve({1: seconds(name) / y.size})} for name in passes}
 
 
 def native_epilogues(kernel: Kernel, probe: Probe) -> dict[str, Parts]:
@@ -149,17 +169,22 @@ def dtype_factors(kernel: Kernel, layout: Layout, probe: Probe, dtypes: Sequence
     return {str(d): Curve.of({1: time(d) / time(F32)}) for d in served}
 
 
-def sparse_kernels() -> list[Kernel]:
-    return [k for problem in (SpMM, SDDMM) for k in kernels[problem].values() if k.implementation == "native"]
+def kernels_of(implementation: str) -> list[Kernel]:
+    return [k for problem in (SpMM, SDDMM) for k in kernels[problem].values() if k.implementation == implementation]
 
 
 def _problem(kernel: Kernel, probe: Probe) -> Callable[..., SpMM | SDDMM]:
     return probe.spmm if kernel.problem is SpMM else probe.sddmm
 
 
-def _pass_seconds(f: Callable, y: jax.Array, probe: Probe) -> float:
-    compiled = jax.jit(f).lower(y).compile()
-    return max(least(lambda: compiled(y).block_until_ready(), SECONDS) - probe.idle, 0.0)
+def _jitted(f: Callable, *operands: jax.Array) -> Call:
+    compiled = jax.jit(f)
+    return lambda: compiled(*operands).block_until_ready()
+
+
+def _tiny() -> Call:
+    x = jnp.zeros((8, 8), jnp.float32)
+    return _jitted(lambda x, w, *_: x @ w, x, x, x, x)
 
 
 def _curve(seconds: Mapping[int, float]) -> Curve:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
@@ -12,8 +13,9 @@ import numpy as np
 
 from ..formats.bsr import Pattern
 from ..formats.csr import ELEMENT
-from ..problem import DENSE, SDDMM, Kernel, SpMM
+from ..problem import DENSE, SDDMM, Kernel, Layout, SpMM
 from ..stored import of_arrays, values_shape
+from ..tesa import TeSA
 
 Call = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
@@ -28,10 +30,10 @@ def call_of(problem: SpMM | SDDMM, kernel: Kernel, config: Any) -> Call:
 
 def operands_of(problem: SpMM | SDDMM) -> list[Any]:
     """What `run` takes, normal; the weight zero where it is dead."""
-    draw = lambda shape, dtype: jnp.asarray(noise(shape)).astype(dtype)
+    draw = lambda shape, dtype: jnp.asarray(noise(shape).astype(dtype))
     if isinstance(problem, SDDMM):
         return [draw((problem.m, problem.k), problem.x_dtype), draw((problem.m, problem.n), problem.g_dtype)]
-    operands = [draw((problem.m, problem.k), problem.x_dtype), weight_of(problem)]
+    operands = [draw((problem.m, problem.k), problem.x_dtype), weight_of(problem.pattern, problem.layout, problem.w_dtype)]
     if problem.epilogue.bias:
         operands.append(draw((problem.n,), problem.out_dtype))
     if problem.epilogue.residual:
@@ -39,14 +41,14 @@ def operands_of(problem: SpMM | SDDMM) -> list[Any]:
     return operands
 
 
-def weight_of(problem: SpMM) -> Any:
-    """A weight in the problem's layout. Made on the host: a program for each pattern would take longer than what is timed."""
-    tesa, layout = problem.pattern, problem.layout
-    draw = lambda shape: jnp.asarray(noise(shape)).astype(problem.w_dtype)
+@functools.lru_cache(maxsize=8)
+def weight_of(tesa: TeSA, layout: Layout, dtype: np.dtype) -> Any:
+    """A weight in a layout. Made on the host: a program for each pattern would take longer than what is timed."""
     if layout == DENSE:
-        return jnp.where(tesa.mask, draw(tesa.shape), jnp.zeros((), problem.w_dtype))
+        return jnp.asarray(np.where(tesa.mask, noise(tesa.shape), np.float32(0)).astype(dtype))
     tables = Pattern.of(tesa, layout.block or ELEMENT)
-    return of_arrays([draw(values_shape(tesa, layout)), *map(jnp.asarray, (tables.indptr, tables.indices))], layout, tesa.shape)
+    values = noise(values_shape(tesa, layout)).astype(dtype)
+    return of_arrays([jnp.asarray(a) for a in (values, tables.indptr, tables.indices)], layout, tesa.shape)
 
 
 def noise(shape: tuple[int, ...]) -> np.ndarray:

@@ -6,9 +6,11 @@ import json
 import pytest
 
 from sparta_jax.errors import SpartaWarning
+from sparta_jax.kernels import kernels
 from sparta_jax.machine import Curve, current, forget, key, write
 from sparta_jax.machine.current import SHIPPED, shipped
 from sparta_jax.machine.record import from_json, to_json
+from sparta_jax.problem import SDDMM, SpMM
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +26,9 @@ def test_every_shipped_table_is_whole(isa):
     machine = shipped(isa)
     assert machine.source == "shipped"
     assert machine.key["isa"] == isa
-    for kernel in ("dense_spmm", "dense_sddmm", "native_bsr_spmm", "native_bsr_spmm_transposed", "native_bsr_sddmm"):
+    native = [k.name for table in (kernels[SpMM], kernels[SDDMM]) for k in table.values() if k.implementation == "native"]
+    always = ["dense_spmm", "dense_spmm_transposed", "dense_sddmm", "xla_bsr_spmm", "xla_bsr_sddmm", "dense_unpacking"]
+    for kernel in always + (native if isa != "none" else []):
         assert all("live" in parts for parts in machine.shapes(kernel).values())
         assert machine.shapes(kernel)
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ..formats.bsr import BSR, Pattern
-from ..problem import SDDMM, Cost, SpMM
+from ..problem import DENSE, SDDMM, Cost, Layout, SpMM
 from ..products import apply_epilogue
 from ..tesa import TeSA
 from . import native
@@ -18,18 +18,25 @@ from .table import register
 
 # What a weight that comes dense may be packed into: the blocks that masks are made of.
 BLOCKS = ((64, 64), (32, 32), (16, 16), (8, 8), (4, 4), (16, 1), (8, 1), (1, 8), (1, 16))
+TURN_SECONDS = 1.5e-9  # per stored element that is turned (measured, one thread)
 WASTE = 2.0  # executed over live elements, above which a block shape is not worth a look beside better ones
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """The block shape in which the kernel reads the weight."""
+    """The block shape in which the kernel reads the weight.
+
+    Attributes:
+      turned: whether the blocks of a transposed weight are turned first: then it is an ordinary product. That takes as long
+        per stored element as a few rows of x, and pays where rows are many, as in the gradient of x.
+    """
 
     br: int
     bc: int
+    turned: bool = False
 
     def __str__(self) -> str:
-        return f"{self.br}x{self.bc}"
+        return f"{self.br}x{self.bc}{', turned' if self.turned else ''}"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -86,10 +93,17 @@ class NativeBsrSpMM:
         return None
 
     def configs(self, problem: SpMM) -> list[Block]:
-        return blocks_for(problem)
+        found = blocks_for(problem)
+        turnable = problem.transposed and problem.layout != DENSE
+        return [*found, *(Block(b.br, b.bc, True) for b in found if turnable)]
 
     def cost(self, problem: SpMM, config: Block) -> Cost:
-        return sparse_cost(problem, self.name, config.shape)
+        if not config.turned:
+            return sparse_cost(problem, self.name, config.shape)
+        turned = Layout("bsr", (config.bc, config.br))
+        plain = dataclasses.replace(problem, transposed=False, pattern=problem.pattern.transpose(), layout=turned)
+        cost = sparse_cost(plain, self.name, (config.bc, config.br))
+        return dataclasses.replace(cost, seconds=cost.seconds + TURN_SECONDS * live_in(problem.pattern, config.shape))
 
     def run(self, problem: SpMM, config: Block, x: jax.Array, weight: jax.Array | BSR, *extras: jax.Array) -> jax.Array:
         pattern = pattern_of(problem.pattern, config.shape)
@@ -102,6 +116,9 @@ class NativeBsrSpMM:
         if problem.transposed:
             turned, order = pattern.transposed(-(-problem.n // config.br))
             indptr, indices = turned.indptr, turned.indices
+        if config.turned:
+            blocks = blocks.swapaxes(1, 2).at[order].get(mode="promise_in_bounds", unique_indices=True)
+            order = None
         product = functools.partial(native.spmm, x, blocks, indptr, indices, problem.n, dtype=problem.out_dtype, order=order)
         epilogue, rest = problem.epilogue, list(extras)
         if problem.out_dtype in native.DOUBLE and epilogue.activation not in (None, "relu"):

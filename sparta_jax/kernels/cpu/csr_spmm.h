@@ -8,6 +8,7 @@ namespace sparta::ISA {
 
 constexpr int64_t kStripColumns = 16;  // columns that are turned back together
 constexpr int kMostVectors = 4;
+constexpr int64_t kAhead = 2048;  // entries that are fetched ahead: columns side by side are too short for hardware to foresee
 
 // -- back to rows: `columns[width of the strip][rows]`, with the epilogue, to y at (row, column)
 
@@ -61,45 +62,59 @@ static auto finisher(Activation activation) {
 
 // -- columns of y, each a sum over its elements
 
-// One column for V vectors of T of rows: `out[V * T]`.
-template <class S, class T, int V>
-static inline void column_sum(const Compute<S>* panel, const S* values, const int32_t* indices, int64_t count, Compute<S>* out) {
+// C columns for V vectors of T of rows, side by side so that their sums hide each other's latency and they meet in what they read
+// of x: `out[C][V * T]`.
+template <class S, class T, int V, int C>
+static inline void column_sums(const CsrSpmm& p, const Compute<S>* panel, int64_t j, Compute<S>* out) {
   constexpr int64_t kRows = V * kCount<T>;
-  constexpr int kParts = V == 1 ? 8 : V == 2 ? 4 : 2;  // partial sums, enough to cover the latency of an FMA
-  T sum[kParts][V] = {};
-  const auto step = [&](T(&into)[V], int64_t e) {
-    const Compute<S>* x = panel + int64_t(indices[e]) * kRows;
-    const T w = number(values[e]) - T{};
+  constexpr int kParts = V * C < 8 ? 2 : 1;  // partial sums, enough to cover the latency of an FMA
+  T sum[kParts][C][V] = {};
+  const S* values[C];
+  const int32_t* indices[C];
+  int64_t count[C], together = p.w.indptr[j + 1] - p.w.indptr[j];
+#pragma GCC unroll 4
+  for (int c = 0; c < C; ++c) {
+    const int64_t begin = p.w.indptr[j + c];
+    count[c] = p.w.indptr[j + c + 1] - begin, together = least(together, count[c]);
+    values[c] = static_cast<const S*>(p.w.values) + begin, indices[c] = p.w.indices + begin;
+  }
+  const auto step = [&](T(&into)[V], int c, int64_t e) {
+    const Compute<S>* x = panel + int64_t(indices[c][e]) * kRows;
+    const T w = number(values[c][e]) - T{};
 #pragma GCC unroll 4
     for (int i = 0; i < V; ++i) into[i] += w * load<T>(x + i * kCount<T>);
   };
   int64_t e = 0;
-  for (; e + kParts <= count; e += kParts) {
-#pragma GCC unroll 8
-    for (int part = 0; part < kParts; ++part) step(sum[part], e + part);
-  }
-  for (; e < count; ++e) step(sum[0], e);
+  for (; e + kParts <= together; e += kParts) {
+    __builtin_prefetch(values[0] + C * e + kAhead);  // beyond the last entry at the end, which does no harm
+    __builtin_prefetch(indices[0] + C * e + kAhead);
+#pragma GCC unroll 2
+    for (int part = 0; part < kParts; ++part)
 #pragma GCC unroll 4
-  for (int i = 0; i < V; ++i) {
-    T total = sum[0][i];
-#pragma GCC unroll 8
-    for (int part = 1; part < kParts; ++part) total += sum[part][i];
-    store(out + i * kCount<T>, total);
+      for (int c = 0; c < C; ++c) step(sum[part][c], c, e + part);
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < C; ++c) {
+    for (int64_t rest = e; rest < count[c]; ++rest) step(sum[0][c], c, rest);
+#pragma GCC unroll 4
+    for (int i = 0; i < V; ++i) {
+      const T total = kParts == 2 ? sum[0][c][i] + sum[kParts - 1][c][i] : sum[0][c][i];
+      store(out + c * kRows + i * kCount<T>, total);
+    }
   }
 }
 
 template <class S, class T, int V>
 static bool sums(const CsrSpmm& p, int64_t panel, const Compute<S>* packed, Range columns) {
-  const S* values = static_cast<const S*>(p.w.values);
+  constexpr int kTogether = kRegisters == 32 || V < 3 ? 4 : 2;
   const auto finish = finisher<S>(p.activation);
   alignas(64) Compute<S> strip[kStripColumns * V * kCount<T>];
   for (int64_t j = columns.begin; j < columns.end; j += kStripColumns) {
     const int64_t count = least(kStripColumns, columns.end - j), first = p.w.indptr[j];
     if (!all_below(p.w.indices + first, p.w.indptr[j + count] - first, p.w.k)) return false;
-    for (int64_t c = 0; c < count; ++c) {
-      const int64_t begin = p.w.indptr[j + c], entries = p.w.indptr[j + c + 1] - begin;
-      column_sum<S, T, V>(packed, values + begin, p.w.indices + begin, entries, strip + c * V * kCount<T>);
-    }
+    int64_t c = 0;
+    for (; c + kTogether <= count; c += kTogether) column_sums<S, T, V, kTogether>(p, packed, j + c, strip + c * V * kCount<T>);
+    for (; c < count; ++c) column_sums<S, T, V, 1>(p, packed, j + c, strip + c * V * kCount<T>);
     finish(p, strip, panel * p.width, j, count);
   }
   return true;
@@ -136,17 +151,26 @@ static bool spread(const CsrSpmm& p, int64_t panel, Compute<S>* packed, Range co
 
 // -- one row: bound by the bytes of W
 
+// Four elements to a vector: numbers of x put together one by one, which no current CPU does slower than gather instructions.
 template <class S>
 static inline Compute<S> row_sum(const Compute<S>* x, const S* values, const int32_t* indices, int64_t count) {
-  constexpr int kParts = 8;
-  Compute<S> sum[kParts] = {};
+  using Four = Vector<Compute<S>, 4>;
+  constexpr int kParts = 4;
+  Four sum[kParts] = {};
+  const auto step = [&](Four& into, int64_t e) {
+    const int32_t* at = indices + e;
+    into += load<Four>(values + e) * Four{x[at[0]], x[at[1]], x[at[2]], x[at[3]]};
+  };
   int64_t e = 0;
-  for (; e + kParts <= count; e += kParts) {
-#pragma GCC unroll 8
-    for (int i = 0; i < kParts; ++i) sum[i] += number(values[e + i]) * x[indices[e + i]];
+  for (; e + 4 * kParts <= count; e += 4 * kParts) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i) step(sum[i], e + 4 * i);
   }
-  for (; e < count; ++e) sum[0] += number(values[e]) * x[indices[e]];
-  return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+  for (; e + 4 <= count; e += 4) step(sum[0], e);
+  const Four total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  Compute<S> rest = (total[0] + total[1]) + (total[2] + total[3]);
+  for (; e < count; ++e) rest += number(values[e]) * x[indices[e]];
+  return rest;
 }
 
 template <class S>
@@ -195,13 +219,14 @@ template <class S>
 struct CsrOf {
   using C = Compute<S>;
   static constexpr int kWhole = kLanesOf<C>;
+  static constexpr int64_t kNearBytes = 96 << 10;   // of packed x, of which the first-level cache holds enough
   static constexpr int64_t kPanelBytes = 640 << 10;  // of packed x, to stay in the second-level cache
 
   static int64_t width(int64_t m, int64_t contracted) {
     if (m <= 1) return 1;
     if (m <= 4 && kWhole >= 4) return 4;
     if (m <= 8 && kWhole >= 8) return 8;
-    int64_t most = kMostVectors;
+    int64_t most = 2 * kWhole * contracted * int64_t(sizeof(C)) <= kNearBytes ? 2 : kMostVectors;
     while (most > 1 && most * kWhole * contracted * int64_t(sizeof(C)) > kPanelBytes) --most;
     const int64_t vectors = divide_up(m, kWhole), panels = divide_up(vectors, most);
     return divide_up(vectors, panels) * kWhole;

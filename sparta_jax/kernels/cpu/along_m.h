@@ -111,14 +111,14 @@ static void columns_along_m(const Spmm& p, int64_t vectors, const T* panel, cons
 static inline int64_t columns_together(const Spmm& p) { return p.cols < kStrip ? kStrip / p.cols : 1; }
 
 template <class T>
-static void spmm_along_m(const Spmm& p, Range panels, const T* packed, T* wide, Range columns) {
+static void spmm_along_m(const Spmm& p, Range panels, const T* packed, T* copy, Range columns) {
   const int64_t together = columns_together(p), piece = least(p.cols, kStrip), start = first_vector<T>(p, panels.begin);
   const int64_t padded = padded_k(p), longest = p.longest * p.rows * p.cols;
   alignas(64) T sums[kStrip * kPanelVecs * kLanesOf<T>];
   Column<T> blocks[kStrip];
   for (int64_t j = columns.begin; j < columns.end; j += together) {
     const int64_t group = least(together, columns.end - j);
-    for (int64_t g = 0; g < group; ++g) blocks[g] = column_of<T>(p, j + g, wide + g * longest);
+    for (int64_t g = 0; g < group; ++g) blocks[g] = column_of<T>(p, j + g, copy + g * longest);
     for (int64_t c = 0; c < p.cols; c += piece)
       for (int64_t i = panels.begin; i < panels.end; ++i) {
         const int64_t vector = first_vector<T>(p, i), vectors = first_vector<T>(p, i + 1) - vector, rows = vectors * kLanesOf<T>;

@@ -73,11 +73,11 @@ static void column_along_n(const Spmm& p, int64_t first, int64_t last, const T* 
 }
 
 template <class T>
-static void spmm_along_n(const Spmm& p, Range panels, const T* packed, T* wide, Range columns) {
+static void spmm_along_n(const Spmm& p, Range panels, const T* packed, T* copy, Range columns) {
   constexpr int64_t kWide = kVecs * kLanesOf<T>;
   const int64_t start = first_row(p, panels.begin), padded = padded_k(p);
   for (int64_t j = columns.begin; j < columns.end; ++j) {
-    const Column<T> blocks = column_of<T>(p, j, wide);
+    const Column<T> blocks = column_of<T>(p, j, copy);
     for (int64_t c = 0; c < p.cols;) {
       const bool whole = p.cols - c >= kWide;
       for (int64_t i = panels.begin; i < panels.end; ++i) {

@@ -9,11 +9,10 @@ namespace sparta::ISA {
 
 template <class T>
 static void plan_for(Spmm& p) {
-  const bool contiguous = p.col_stride == 1 && !p.order;
   const int64_t unit = kLanes == 16 ? kLanesOf<T> : kVecs * kLanesOf<T>;
   if (p.m <= 1) {
     p.path = Path::kVector, p.panels = p.m;
-  } else if (contiguous && p.rows % kDepth == 0 && p.cols % unit == 0) {
+  } else if (p.rows % kDepth == 0 && p.cols % unit == 0 && (!p.order || p.m > kLanesOf<T>)) {
     p.path = Path::kAlongN, p.panels = divide_up(p.m, kPanelRows);
   } else {
     const bool wide = kRegisters == 32 && p.cols >= 8;
@@ -31,14 +30,14 @@ static int64_t packed_size(const Spmm& p, Range panels) {
   return (first_vector<T>(p, panels.end) - first_vector<T>(p, panels.begin)) * kLanesOf<T> * padded_k(p);
 }
 
-// The same in whole cache lines: narrow blocks are widened behind.
+// The same in whole cache lines: copied blocks stand behind.
 template <class T>
 static int64_t packed_lines(const Spmm& p, Range panels) { return divide_up(packed_size<T>(p, panels), 64 / sizeof(T)) * (64 / sizeof(T)); }
 
 static int64_t packed_bytes(const Spmm& p, Range panels) {
   const int64_t x = is_double(p) ? 8 * packed_lines<double>(p, panels) : 4 * packed_lines<float>(p, panels);
-  if (!is_narrow(p) || p.path == Path::kVector) return x;
-  return x + 4 * p.longest * p.rows * p.cols * (p.path == Path::kAlongM ? columns_together(p) : 1);
+  if (!is_copied(p) || p.path == Path::kVector) return x;
+  return x + (is_double(p) ? 8 : 4) * p.longest * p.rows * p.cols * (p.path == Path::kAlongM ? columns_together(p) : 1);
 }
 
 template <class S, class T>
@@ -61,9 +60,9 @@ static void pack_x(const Spmm& p, Range panels, void* packed) {
 
 template <class T>
 static void spmm_of(const Spmm& p, Range panels, T* packed, Range columns) {
-  T* wide = packed + packed_lines<T>(p, panels);
-  if (p.path == Path::kAlongN) return spmm_along_n(p, panels, packed, wide, columns);
-  spmm_along_m(p, panels, packed, wide, columns);
+  T* copy = packed + packed_lines<T>(p, panels);
+  if (p.path == Path::kAlongN) return spmm_along_n(p, panels, packed, copy, columns);
+  spmm_along_m(p, panels, packed, copy, columns);
 }
 
 static void spmm(const Spmm& p, Range panels, void* packed, Range columns) {

@@ -1,6 +1,7 @@
 """Sparsity in JAX: a function in, the same function without the work that its zeros make unnecessary out."""
 
 from . import masks as masks
+from . import pruning as pruning
 from .api import Propagation as Propagation
 from .api import Sparsified as Sparsified
 from .api import propagate as propagate

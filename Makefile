@@ -105,6 +105,15 @@ bench-quick: $(VENV)/.installed-test
 bench-peers: $(VENV)/.installed-test
 	$(RUN) -m benchmarks.peers --json benchmarks/results/peers/cpu.jsonl $(ARGS)
 
+.PHONY: sweep machine-tables
+## make sweep        choices slower than dense, over densities, rows and masks, after calibration and after tuning (an hour; keep the machine idle)
+sweep: $(VENV)/.installed-test
+	for n in 1 2; do $(RUN) -m benchmarks.sweep --threads $$n --json benchmarks/results/sweep/cpu-threads-$$n.json $(ARGS) || exit 1; done
+
+## make machine-tables  measures the tables of CPU curves that ship with the library (minutes; keep the machine idle)
+machine-tables: $(VENV)/.installed-test
+	$(RUN) -m benchmarks.machine_tables $(ARGS)
+
 ## make planning     how long propagating, compacting, planning and compiling take (minutes; keep the machine idle)
 planning: $(VENV)/.installed-test
 	$(RUN) -m benchmarks.planning --threads 2 --json benchmarks/results/planning/cpu-threads-2.json $(ARGS)

@@ -9,6 +9,7 @@ from . import encoder, planning_results
 from .machine import ROOT
 from .peers import show
 from .results import SLOWER, Outcome, Run, load
+from .sweep_results import sections as sweep_sections
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
@@ -42,7 +43,7 @@ def main() -> None:
 def page(runs: Iterable[tuple[Path, Run]]) -> str:
     """The whole page, as Markdown."""
     sections = [encoder.section(), show.section(), *(section(path, run) for path, run in runs), planning_results.section()]
-    return "\n".join([INTRODUCTION, *filter(None, sections)])
+    return "\n".join([INTRODUCTION, *filter(None, [*sections, sweep_sections()])])
 
 
 def section(path: Path, run: Run) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -15,6 +16,7 @@ from ..tesa import TeSA
 from . import native
 
 PICO = 1e-12
+STARTS_SECONDS = 1e-5  # of the operations in which XLA's own forms run, all together
 CACHED = 1 << 20  # elements of the weights that curves were measured with
 VECTOR = 16  # blocks of whole such sides run along the weight's columns, others along the rows of x
 
@@ -60,6 +62,11 @@ def sparse_cost(problem: SpMM | SDDMM, kernel: str, block: tuple[int, int] = (1,
     if problem.layout == DENSE:
         after += packing_seconds(problem, machine, kernel, block)
     return _cost(machine, 2.0 * problem.m * live, PICO * picoseconds * width, after)
+
+
+def several(cost: Cost) -> Cost:
+    """The cost of a kernel of several operations, each of which is started by itself."""
+    return dataclasses.replace(cost, seconds=cost.seconds + STARTS_SECONDS)
 
 
 def packing_seconds(problem: SpMM | SDDMM, machine: Machine, kernel: str, block: tuple[int, int]) -> float:

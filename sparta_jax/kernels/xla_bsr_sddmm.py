@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ..formats.bsr import BSR, Pattern
 from ..formats.dense import masked
 from ..problem import DENSE, SDDMM, Cost, accumulator
-from .curves import sparse_cost
+from .curves import several, sparse_cost
 from .table import register
 from .xla_bsr_spmm import BLOCKS, PART_BYTES, operand_dtype
 
@@ -56,7 +56,7 @@ class XlaBsrSDDMM:
 
     def cost(self, problem: SDDMM, config: Blocks) -> Cost:
         if problem.device.platform == "cpu":
-            return sparse_cost(problem, self.name, config.block)
+            return several(sparse_cost(problem, self.name, config.block))
         (br, bc), itemsize = config.block, problem.out_dtype.itemsize
         nnzb = problem.pattern.nnzb(config.block)
         stored = nnzb * br * bc * itemsize

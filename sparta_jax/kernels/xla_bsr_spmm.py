@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ..formats.bsr import BSR, Pattern
 from ..problem import DENSE, Cost, Device, SpMM, accumulator
 from ..products import apply_epilogue
-from .curves import sparse_cost
+from .curves import several, sparse_cost
 from .dense import epilogue_cost
 from .table import register
 
@@ -60,7 +60,7 @@ class XlaBsrSpMM:
 
     def cost(self, problem: SpMM, config: Blocks) -> Cost:
         if problem.device.platform == "cpu":
-            return sparse_cost(problem, self.name, config.block)
+            return several(sparse_cost(problem, self.name, config.block))
         br, bc = config.block
         nnzb = problem.pattern.nnzb(config.block)
         stored = nnzb * br * bc * problem.w_dtype.itemsize

@@ -10,10 +10,11 @@ from ..formats.bsr import Pattern
 from ..kernels import kernels
 from ..problem import CSR_LAYOUT, DENSE, SDDMM, Kernel, Layout, Plan, Problem, SpMM
 from .roofline import roofline
-from .tuned import NOTHING, Tuned
+from .tuned import NOTHING, Candidate, Tuned, candidate
 
 MARGIN = 0.9  # a kernel is taken only where its modelled time is below this share of dense
 MEASURED_MARGIN = 0.97  # the same, where both were measured
+DOUBTED_MARGIN = 0.85  # the same, where the model says otherwise: a disturbed measurement is likelier
 LAYOUT_BLOCKS = ((128, 128), (64, 64), (32, 32), (16, 16), (8, 8), (16, 1), (8, 1), (1, 8), (1, 16), (4, 4))
 
 
@@ -47,8 +48,15 @@ class Chooser:
             return DENSE
         best = min(timed or sparse, key=total)
         stays_dense = self.implementation is None and any(self.plan(p).kernel.implementation == "dense" for p in packed(DENSE))
-        margin = (MEASURED_MARGIN if timed else MARGIN) if stays_dense else 1.0
+        margin = self._margin(packed(best), bool(timed)) if stays_dense else 1.0
         return best if total(best) <= margin * total(DENSE) else DENSE
+
+    def _margin(self, packed: list[SpMM], measured: bool) -> float:
+        if not measured:
+            return MARGIN
+        modelled = [Chooser(self.implementation).plan(p) for p in packed]
+        doubted = sum(p.seconds for p in modelled) >= sum(p.dense_seconds for p in modelled)
+        return DOUBTED_MARGIN if doubted else MEASURED_MARGIN
 
     def layouts(self, problems: Sequence[SpMM]) -> list[Layout]:
         """Those in which the weight of these problems may be stored."""
@@ -81,9 +89,11 @@ def layout_blocks(problem: SpMM) -> list[tuple[int, int]]:
 
 @functools.lru_cache(maxsize=4096)
 def _plan(problem: Problem, implementation: str | None, tuned: Tuned) -> Plan:
-    plans, refused = _plans(problem)
-    best = _best(_measured(plans, tuned), implementation)
-    return dataclasses.replace(best, refused=(*refused, *_slower(_measured(plans, tuned), best)))
+    modelled, refused = _plans(problem)
+    doubted = frozenset(candidate(p) for p in modelled if p.seconds >= p.dense_seconds)
+    plans = _measured(modelled, tuned)
+    best = _best(plans, implementation, doubted)
+    return dataclasses.replace(best, refused=(*refused, *_slower(plans, best)))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -115,16 +125,19 @@ def _measured(plans: list[Plan], tuned: Tuned) -> list[Plan]:
     return known or plans
 
 
-def _best(plans: list[Plan], implementation: str | None) -> Plan:
+def _best(plans: list[Plan], implementation: str | None, doubted: frozenset[Candidate]) -> Plan:
+    """The fastest, where it is clearly faster than dense; `doubted` are those that the model holds for slower than that."""
     forced = [p for p in plans if p.kernel.implementation == implementation]
     dense = [p for p in plans if p.kernel.implementation == "dense"]
     if dense and is_empty(dense[0].problem):
         return dense[0]
     if forced:
         return min(forced, key=lambda p: p.seconds)
-    best = min(plans, key=lambda p: p.seconds)
-    margin = 0.0 if is_full(best.problem) else MEASURED_MARGIN if best.measured else MARGIN
-    return dense[0] if dense and best.seconds >= margin * dense[0].seconds else best
+    if dense and is_full(dense[0].problem):
+        return dense[0]
+    margin = lambda p: MARGIN if not p.measured else DOUBTED_MARGIN if candidate(p) in doubted else MEASURED_MARGIN
+    faster = [p for p in plans if not dense or p.seconds < margin(p) * dense[0].seconds]
+    return min(faster or dense, key=lambda p: p.seconds)
 
 
 def is_empty(problem: Problem) -> bool:

@@ -86,6 +86,17 @@ def test_a_near_tie_stays_dense(times, case):
     assert fast.pack(w, x).nbytes == w.nbytes
 
 
+@pytest.mark.parametrize(("seconds", "kernel"), [(0.9, "dense_spmm"), (0.8, "native_bsr_spmm")])
+def test_what_the_model_doubts_must_be_clearly_faster(seconds, kernel, times, rng, monkeypatch):
+    mask = np.ones(SHAPE, bool)
+    mask[:16, :16] = False
+    w, x = jnp.asarray(rng.standard_normal(SHAPE, np.float32)), jnp.ones((1, SHAPE[0]))
+    fast = sj.sparsify(lambda w, x: x @ w, sj.TeSA(mask))
+    monkeypatch.setattr(tuning, "HOPELESS", 1e9)
+    times["native_bsr_spmm"] = seconds
+    assert fast.tune(w, x).sites[0].kernel == kernel
+
+
 def test_packed_params_are_tuned_in_their_layout(times, case):
     fast, w, x, exact = case
     packed = fast.pack(w, x)

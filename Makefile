@@ -12,7 +12,7 @@ SOURCES := pyproject.toml $(wildcard setup.py) $(shell find sparta_jax -name '*.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-full test-all test-gpu-aot gpu-figures lint format types notebooks bench bench-quick bench-peers performance planning mobilenet clean
+.PHONY: bench-gpu help demo test test-full test-all test-gpu-aot gpu-figures lint format types notebooks bench bench-quick bench-peers performance planning mobilenet digits clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -96,6 +96,8 @@ bench: $(VENV)/.installed-test $(VENV)/.installed-model
 	@mkdir -p benchmarks/results/demo
 	$(RUN) examples/minilm.py --rounds 31 --json benchmarks/results/demo/minilm.json
 	for n in 1 2; do $(RUN) -m benchmarks.run --threads $$n --json benchmarks/results/cpu-threads-$$n.json $(ARGS) || exit 1; done
+	@mkdir -p benchmarks/results/training
+	for n in 1 2; do $(RUN) -m benchmarks.training_step --threads $$n --json benchmarks/results/training/cpu-threads-$$n.json || exit 1; done
 
 ## make bench-quick  a few cases, to see that the benchmark runs
 bench-quick: $(VENV)/.installed-test
@@ -104,6 +106,10 @@ bench-quick: $(VENV)/.installed-test
 ## make bench-peers  beside other libraries, on one thread and two (minutes, an idle machine; PEERS_HOME and SPARTA_JAX_PEERS say where)
 bench-peers: $(VENV)/.installed-test
 	$(RUN) -m benchmarks.peers --json benchmarks/results/peers/cpu.jsonl $(ARGS)
+
+## make bench-gpu    on a machine with a GPU and its own jax and torch: checks and times every GPU kernel (ARGS=--dry: without a GPU)
+bench-gpu:
+	$(PYTHON) -m benchmarks.gpu $(ARGS)
 
 .PHONY: sweep machine-tables
 ## make sweep        choices slower than dense, over densities, rows and masks, after calibration and after tuning (an hour; keep the machine idle)
@@ -122,6 +128,10 @@ planning: $(VENV)/.installed-test
 mobilenet: $(VENV)/.installed-test
 	$(RUN) -m benchmarks.mobilenet --json benchmarks/results/mobilenet/mobilenet.json $(ARGS)
 	$(RUN) -m benchmarks.mobilenet_results
+
+## make digits       sparse training from scratch on scikit-learn's digits: RigL against static random masks (minutes)
+digits: $(VENV)/.installed-digits
+	$(RUN) -m benchmarks.digits --json benchmarks/results/digits/digits.json $(ARGS)
 
 ## make performance  rewrites docs/performance.md from benchmarks/results/
 performance: $(VENV)/.installed-test

@@ -14,7 +14,7 @@ import numpy as np
 from ..compressed import Channels, Compressed, Flat, Form, Kept, Matrices, Storage, Whole
 from ..interpreters import Site, Variable, Weight
 from ..packed import Origin
-from ..problem import DENSE, SDDMM, Device, Layout, SpMM
+from ..problem import DENSE, SDDMM, Device, Epilogue, SpMM
 from ..progress import announced
 from ..specialize import Chooser
 from ..stored import Stored, arrays_of, layout_of, of_arrays
@@ -58,7 +58,7 @@ def compress_params(
 def _compressed(origin: Origin, params: Any, uses: Mapping[str, Sequence[Use]], chooser: Chooser, device: Device) -> Compressed:
     tesas = tuple(TeSA.dense(s) if t is None else t for s, t in zip(origin.shapes, origin.tesas, strict=True))
     facts = zip(tesas, origin.dtypes, origin.names, strict=True)
-    storages = tuple(_storage(tesa, np.dtype(dtype), uses.get(name, ()), chooser, device) for tesa, dtype, name in facts)
+    storages = tuple(_storage(tesa, dtype, uses.get(name, ()), chooser, device) for tesa, dtype, name in facts)
     form = Form(origin.names, tesas, tuple(t is not None for t in origin.tesas), storages)
 
     def pack(leaves):
@@ -91,10 +91,22 @@ def run_compressed(analysis: Analysis) -> Any:
     return jax.tree.unflatten(analysis.out_tree, analysis.rewritten.run(given, weights))
 
 
-def layouts_of(analysis: Analysis) -> dict[Site, Layout]:
-    """In which layout a site's weight is had from the compressed params; not there: dense."""
+def problems_of(analysis: Analysis, device: Device) -> dict[Site, list[SpMM]]:
+    """What kernels are asked at the sites that read compressed params as they are kept: also in a gradient, but for SDDMM."""
     kept = dict(zip((analysis.rewritten.program.inputs[i] for i in analysis.call.params), analysis.call.kept, strict=False))
-    return {site: kept[source.param].matrices.layout for site, source, _ in matched(analysis, kept)}
+    found = {}
+    for site, source, places in matched(analysis, kept):
+        storage, tesa = kept[source.param].matrices, kept[source.param].tesa
+        found[site] = []
+        for index, (place, transposed) in enumerate(places):
+            asked = analysis.problem(site, index, storage.layout, device)
+            plain = dataclasses.replace(
+                asked, pattern=storage.matrices(tesa)[place], transposed=transposed, epilogue=Epilogue()
+            )
+            fused = plain if transposed else dataclasses.replace(plain, epilogue=asked.epilogue)
+            back = dataclasses.replace(plain, transposed=not transposed)
+            found[site] += dict.fromkeys((fused, plain, back))
+    return found
 
 
 def matched(analysis: Analysis, kept: dict[Variable, Kept]) -> list[tuple[Site, Source, list[tuple[int, bool]]]]:
@@ -124,12 +136,13 @@ def _weight(source: Source, kept: Kept, values: list[Stored], place: int, transp
     return Weight(layout, of_arrays((first, *tables), layout, pattern.shape), pattern, transposed)
 
 
-def _storage(tesa: TeSA, dtype: np.dtype, uses: Sequence[Use], chooser: Chooser, device: Device) -> Storage:
+def _storage(tesa: TeSA, dtype: Any, uses: Sequence[Use], chooser: Chooser, device: Device) -> Storage:
     size = math.prod(tesa.shape)
     if tesa.nnz > NEARLY_WHOLE * size or tesa.ndim == 0:
         return Whole()
     if math.prod(Channels().shape(tesa)) == tesa.nnz:
         return Channels()
+    dtype = np.dtype(dtype)
     options = [o for views in (True, False) for o in _options(tesa, dtype, uses if views else (), chooser, device)]
     return min(options, key=lambda o: o[0], default=(0.0, Flat()))[1]
 

@@ -10,7 +10,7 @@ from ..records import Report, SiteRecord, Stayed
 from ..specialize import roofline
 from ..stored import layout_of, stored_bytes
 from .analysis import Analysis
-from .compress import layouts_of
+from .compress import problems_of
 
 WEIGHTLESS = "scores of -1e4 or less count as weight 0; strict=True keeps them"
 
@@ -18,15 +18,16 @@ WEIGHTLESS = "scores of -1e4 or less count as weight 0; strict=True keeps them"
 def report(analysis: Analysis, device: Device) -> Report:
     """The plans of one call on `device`; packed params are reported in the layouts that they have."""
     stored = {k: v for p in analysis.call.packed for k, v in p.entries.items()}
-    compressed = layouts_of(analysis)
+    compressed = problems_of(analysis, device)
     sites, dense, dropped = [], [], list(analysis.source.facts.dropped)
     loops = [(analysis.source.origins, loop) for loop in analysis.loops]
     for place in analysis.places:
         origins = place.origins
         for site in place.rewritten.sites:
             key = weight_entries(site, origins)[0].key
-            layout = layout_of(stored[key]) if key in stored else compressed.get(site, DENSE)
-            sites.append(_record(analysis, place, site, analysis.problem(site, 0, layout, device)))
+            layout = layout_of(stored[key]) if key in stored else DENSE
+            problem = compressed[site][0] if site in compressed else analysis.problem(site, 0, layout, device)
+            sites.append(_record(analysis, place, site, problem))
         dense += [Stayed(origins.name(u.weight), u.equation.line, u.reason) for u in place.unmatched]
         loops += [(origins, loop) for loop in place.loops]
         dropped += place.facts.dropped if place.facts is not analysis.facts else ()

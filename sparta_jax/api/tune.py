@@ -10,6 +10,7 @@ from ..problem import DENSE, Device, SpMM
 from ..specialize import Chooser, tune
 from ..stored import layout_of
 from .analysis import Analysis
+from .compress import problems_of
 
 
 def tuned(analysis: Analysis, device: Device, cached: bool) -> Chooser:
@@ -25,11 +26,16 @@ def tuned(analysis: Analysis, device: Device, cached: bool) -> Chooser:
 
 
 def problems(analysis: Analysis, device: Device) -> list[SpMM]:
-    """What kernels are asked at every site, packed weights in the layouts that they have."""
+    """What kernels are asked at every site, packed weights in the layouts that they have; of compressed ones also in a
+    gradient."""
+    compressed = problems_of(analysis, device)
     stored = {k: v for p in analysis.call.packed for k, v in p.entries.items()}
     found = []
     for place in analysis.places:
         for site in place.rewritten.sites:
+            if site in compressed:
+                found += compressed[site]
+                continue
             for entry in weight_entries(site, place.origins):
                 layout = layout_of(stored[entry.key]) if entry.key in stored else DENSE
                 found.append(analysis.problem(site, entry.index, layout, device))

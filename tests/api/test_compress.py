@@ -200,6 +200,27 @@ def test_params_stacked_for_a_scan(rng):
     assert_near(sparse.unpack(jax.grad(loss(sparse))(lean, x)), jax.grad(loss(want))(stack, x))
 
 
+def test_tunes_what_training_asks():
+    sparse = sj.sparsify(lambda w, x: x @ w, TESA["up"], implementation="native")
+    lean, x = sparse.compress(PARAMS["up"]), random((8, 32), RNG)
+    report = sparse.tune(lean, x)
+    assert [site.layout for site in report.sites] == [str(lean.form.storages[0].layout)]
+    assert {problem.transposed for problem in sparse._chooser.tuned.seconds} == {False, True}
+
+
+def test_data_parallel_training_gathers_nothing():
+    """The gradients are summed over the devices, and that is all that they send each other."""
+    sparse = sj.sparsify(lambda w, x: jnp.tanh(x @ w), TESA["up"], implementation="native")
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, whole = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in (("data",), ()))
+    lean, x = sparse.compress(PARAMS["up"]), random((32, 32), RNG)
+    step = jax.jit(jax.grad(loss(sparse)), in_shardings=(whole, rows), out_shardings=whole)
+    program = step.lower(lean, x).compile().as_text()
+    assert "all-gather" not in program
+    assert "all-reduce" in program
+    assert_near(step(lean, x), jax.grad(loss(sparse))(lean, x))
+
+
 def test_an_ensemble_under_vmap():
     sparse = fast()
     lean = [sparse.compress(jax.tree.map(lambda v, s=s: v * s, PARAMS)) for s in (1.0, -0.5)]

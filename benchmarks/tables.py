@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import encoder, planning_results
+from . import encoder, gpu_results, planning_results
 from .machine import ROOT
 from .peers import show
 from .results import SLOWER, Outcome, Run, load
@@ -42,7 +42,13 @@ def main() -> None:
 
 def page(runs: Iterable[tuple[Path, Run]]) -> str:
     """The whole page, as Markdown."""
-    sections = [encoder.section(), show.section(), *(section(path, run) for path, run in runs), planning_results.section()]
+    sections = [
+        encoder.section(),
+        show.section(),
+        *(section(path, run) for path, run in runs),
+        *gpu_results.sections(),
+        planning_results.section(),
+    ]
     return "\n".join([INTRODUCTION, *filter(None, [*sections, sweep_sections()])])
 
 

@@ -132,7 +132,45 @@ class SDDMM:
         return self.pattern.shape[1]
 
 
-Problem = SpMM | SDDMM
+@dataclasses.dataclass(frozen=True)
+class Attention:
+    """`y[b, t, h] = sum_s softmax_s(score[b, h, t, s]) v[b, s, h']`, where heads may share keys (`h' = h * kv_heads // heads`).
+
+    Attributes:
+      operation: how it is written, a `sparta_jax.fused.Operation`: a kernel is given the operands as that has them.
+      size, v_size: of a head's queries and keys, and of its values.
+      bias, mask: their shapes `[batch, heads, queries, keys]`, 1 along axes that share it; None where there is none.
+      dtypes: of the operands.
+    """
+
+    operation: Any
+    batch: int
+    queries: int
+    keys: int
+    heads: int
+    kv_heads: int
+    size: int
+    v_size: int
+    bias: tuple[int, ...] | None
+    mask: tuple[int, ...] | None
+    dtypes: tuple[np.dtype, ...]
+    device: Device
+    layout: Layout = DENSE
+
+    @property
+    def m(self) -> int:
+        return self.batch * self.heads * self.queries
+
+    @property
+    def k(self) -> int:
+        return self.keys
+
+    @property
+    def n(self) -> int:
+        return self.v_size
+
+
+Problem = SpMM | SDDMM | Attention
 
 
 def accumulator(*dtypes: Any) -> np.dtype:

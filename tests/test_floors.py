@@ -90,7 +90,9 @@ def faults(source: str, module: str, is_package: bool) -> list[str]:
                 found.append(f"{where}: `{room}` has no floor")
             elif room != home and FLOOR[room] >= FLOOR[home]:
                 found.append(f"{where}: floor {FLOOR[room]} from floor {FLOOR[home]}")
-        found += [f"{where}: for {hosts} alone" for guest, hosts in GUESTS.items() if within(item.name, guest) and home not in hosts]
+        found += [
+            f"{where}: for {hosts} alone" for guest, hosts in GUESTS.items() if within(item.name, guest) and home not in hosts
+        ]
     return found
 
 

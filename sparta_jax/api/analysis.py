@@ -206,7 +206,7 @@ class Analysis:
 
     def entries(self) -> list[Entry]:
         """What the body needs of the prologue."""
-        return entries_of(self.rewritten.program, self.sites, self.origins, self.rewritten.zeros)
+        return entries_of(self.rewritten.program, self.rewritten.steps, self.origins, self.rewritten.zeros)
 
     def run_packed(self, packed: Sequence[Packed], leaves: Sequence[Any]) -> Any:
         """The output, from packed params.

@@ -10,17 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..fused import fused
 from ..problem import DENSE, Layout, Planner
 from ..products import Product, apply_epilogue, spmm, spmm_epilogue
 from ..stored import Stored
 from ..tesa import TeSA
+from .fusions import Fusion, find_fusions
 from .inner import Body, bodies_of, emit
 from .jaxprs import Atom, Constant, Equation, Program, Variable, bind, located, read
 from .poles import off_poles, partly_needed
 from .propagate import Facts, propagate
 from .scores import Freedom
 from .sites import Site, Unmatched, find_sites
-from .stage import Origins, demanded, fixed_variables, inputs_with_weights, steps_of
+from .stage import Origins, Step, demanded, fixed_variables, inputs_with_weights, steps_of
 from .unroll import Loop, unrolled
 
 
@@ -51,7 +53,11 @@ def rewrite(
         if bodies := bodies_of(equation, facts):
             inner[equation] = tuple(_inner(body, fixed, planner, unroll, facts.freedom) for body in bodies)
     zeros, partly = dead_variables(program, facts), partly_needed(program, facts)
-    return Rewritten(program, tuple(sites), zeros, planner, inner, partly), unmatched
+    found = Rewritten(program, tuple(sites), zeros, planner, inner, partly)
+    if not found.changed:
+        return found, unmatched
+    taken = {*inner, *partly, *(e for site in sites for e in site.covered)}
+    return dataclasses.replace(found, fusions=tuple(find_fusions(program, taken, fixed))), unmatched
 
 
 def _inner(body: Body, fixed: Set[Variable], planner: Planner, unroll: bool | None, freedom: Freedom | None) -> Inner:
@@ -92,6 +98,7 @@ class Rewritten:
       planner: who chooses the kernels.
       inner: the programs inside its equations.
       partly: which elements are needed of results that are not finite everywhere.
+      fusions: its fused operations; none where nothing else is changed.
     """
 
     program: Program
@@ -100,11 +107,17 @@ class Rewritten:
     planner: Planner
     inner: Mapping[Equation, tuple[Inner, ...]] = dataclasses.field(default_factory=dict)
     partly: Mapping[Equation, np.ndarray] = dataclasses.field(default_factory=dict)
+    fusions: tuple[Fusion, ...] = ()
 
     @property
     def changed(self) -> bool:
         """Whether anything in it is computed otherwise than by its equations."""
         return bool(self.sites or self.zeros) or any(b.changed for bodies in self.inner.values() for b in bodies)
+
+    @property
+    def steps(self) -> list[Step]:
+        """Its equations in order, each site and each fused operation in the place of those that it covers."""
+        return steps_of(self.program, (*self.sites, *self.fusions))
 
     def run(
         self,
@@ -128,9 +141,11 @@ class Rewritten:
         for v in self.zeros:
             env.setdefault(v, _Zeros)
         weights = weights or {}
-        for step in demanded(steps_of(self.program, self.sites), targets, env.keys(), _inputs_but(weights), effects):
+        for step in demanded(self.steps, targets, env.keys(), _inputs_but(weights), effects):
             if isinstance(step, Site):
                 values = [self._site(step, env, weights.get(step))]
+            elif isinstance(step, Fusion):
+                values = [self._fusion(step, [_read(env, v) for v in step.inputs])]
             else:
                 values = self._equation(step, [_read(env, v) for v in step.inputs])
             for variable, value in zip(step.outputs, values, strict=True):
@@ -142,7 +157,7 @@ class Rewritten:
     def reads(self, weights: Mapping[Site, Sequence[Weight]]) -> frozenset[Variable]:
         """The inputs that the outputs need where these weights are given."""
         known, inputs_of = {*self.program.constants, *self.zeros}, _inputs_but(weights)
-        steps = demanded(steps_of(self.program, self.sites), self.program.outputs, known, inputs_of)
+        steps = demanded(self.steps, self.program.outputs, known, inputs_of)
         return frozenset(self.program.inputs) & {*self.program.outputs, *(v for step in steps for v in inputs_of(step))}
 
     def _equation(self, equation: Equation, values: list) -> Sequence:
@@ -157,6 +172,10 @@ class Rewritten:
     def call(self, *args: Any) -> list:
         """The outputs for these inputs."""
         return self.run(dict(zip(self.program.inputs, args, strict=True)))
+
+    def _fusion(self, fusion: Fusion, values: list) -> jax.Array:
+        with located(fusion.equation):
+            return fused(fusion.operation, self.planner, *values)
 
     def _site(self, site: Site, env: dict[Variable, Any], weights: Sequence[Weight] | None) -> jax.Array:
         normal, x = site.normal, _read(env, site.x)
@@ -219,7 +238,7 @@ class Inner:
         return Origins.of(dataclasses.replace(program, constants=constants), names)
 
 
-def _inputs_but(weights: Mapping[Site, Sequence[Weight]]) -> Callable[[Equation | Site], Sequence[Atom]]:
+def _inputs_but(weights: Mapping[Site, Sequence[Weight]]) -> Callable[[Step], Sequence[Atom]]:
     """What a step reads, but for weights that are given."""
     return lambda step: step.inputs if step in weights else inputs_with_weights(step)
 

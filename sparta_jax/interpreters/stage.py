@@ -12,6 +12,7 @@ import jax.core
 import numpy as np
 
 from ..errors import SpartaTypeError
+from .fusions import Fusion
 from .jaxprs import Atom, Constant, Equation, Program, Variable, jaxprs_in
 from .sites import Site
 
@@ -153,23 +154,23 @@ def _is_opaque(name: str, params: Mapping[str, Any]) -> bool:
     return any(_is_opaque(e.primitive.name, e.params) for jaxpr in jaxprs_in(params) for e in jaxpr.eqns)
 
 
-Step = Equation | Site
+Step = Equation | Site | Fusion
 
 
-def steps_of(program: Program, sites: Iterable[Site]) -> list[Step]:
-    """The program's equations in order, each site once in the place of the last equation that it covers."""
-    owner = {e: site for site in sites for e in site.covered}
+def steps_of(program: Program, covering: Iterable[Site | Fusion]) -> list[Step]:
+    """The program's equations in order, those that cover several once in the place of the last one."""
+    owner = {e: step for step in covering for e in step.covered}
     last = {}
     for equation in program.equations:
         if equation in owner:
             last[owner[equation]] = equation
     out: list[Step] = []
     for equation in program.equations:
-        site = owner.get(equation)
-        if site is None:
+        step = owner.get(equation)
+        if step is None:
             out.append(equation)
-        elif last[site] is equation:
-            out.append(site)
+        elif last[step] is equation:
+            out.append(step)
     return out
 
 
@@ -196,10 +197,10 @@ def inputs_with_weights(step: Step) -> Sequence[Atom]:
     return (*step.inputs, step.weight) if isinstance(step, Site) else step.inputs
 
 
-def entries_of(program: Program, sites: Sequence[Site], origins: Origins, zeros: Set[Variable]) -> list[Entry]:
+def entries_of(program: Program, steps: Sequence[Step], origins: Origins, zeros: Set[Variable]) -> list[Entry]:
     """What the body needs of the prologue: the weights of its sites, and other values that are worth keeping."""
     given = {v for v in origins.fixed if origins.stored(v)} | set(program.constants) | zeros
-    body = demanded(steps_of(program, sites), program.outputs, given, lambda step: step.inputs)
+    body = demanded(steps, program.outputs, given, lambda step: step.inputs)
     entries: dict[tuple[str, Variable], Entry] = {}  # one value may be computed twice: then one key has two variables
     for step in body:
         if isinstance(step, Site):

@@ -13,6 +13,7 @@ import numpy as np
 from .jaxprs import Atom, Constant, Equation, Program, Variable, bind, flatten
 
 COMMUTATIVE = frozenset({"add", "mul", "max", "min", "and", "or", "xor", "add_any"})
+Binding = dict[Variable, Any]
 NAMES_ONLY = frozenset({"name", "jvp_jaxpr_fun", "jvp_jaxpr_thunk", "jvp", "inline", "debug", "debug_info"})
 
 
@@ -73,17 +74,35 @@ def find(reference: Program, graph: Graph, start: Variable) -> Match | None:
         if candidate not in graph.definition or graph.definition[candidate].name != root.name:
             continue
         for binding in _unify(out, candidate, reference, pattern, graph, {reference.inputs[0]: start}):
-            covered = frozenset(graph.definition[binding[v]] for e in reference.equations for v in e.outputs)
-            inner = [v for e in covered for v in e.outputs if v is not candidate]
-            within = {start, candidate, *inner}
-            if within.intersection(binding[v] for v in reference.inputs[1:]):
-                continue
-            if all(graph.only_used_by(v, covered) for v in (start, *inner)):
-                return Match(candidate, tuple(binding[v] for v in reference.inputs), covered)
+            place = _place(binding, reference, graph, candidate)
+            if start not in place.operands[1:] and graph.only_used_by(start, place.covered) and _stands_alone(place, graph):
+                return place
     return None
 
 
-Binding = dict[Variable, Any]
+def match(reference: Program, graph: Graph, result: Variable) -> Match | None:
+    """Where `reference` stands in front of `result`, its output; everything inside used nowhere else."""
+    (out,) = reference.outputs
+    assert isinstance(out, Variable)
+    pattern = Graph.of(reference)
+    for binding in _unify(out, result, reference, pattern, graph, {}):
+        place = _place(binding, reference, graph, result)
+        if _stands_alone(place, graph):
+            return place
+    return None
+
+
+def _place(binding: Binding, reference: Program, graph: Graph, result: Variable) -> Match:
+    covered = frozenset(graph.definition[binding[v]] for e in reference.equations for v in e.outputs)
+    return Match(result, tuple(binding[v] for v in reference.inputs), covered)
+
+
+def _stands_alone(place: Match, graph: Graph) -> bool:
+    """Whether nothing inside is an operand, or used outside."""
+    inside = {v for e in place.covered for v in e.outputs}
+    if inside.intersection(a for a in place.operands if isinstance(a, Variable)):
+        return False
+    return all(graph.only_used_by(v, place.covered) for v in inside - {place.result})
 
 
 def _unify(want: Atom, have: Atom, reference: Program, pattern: Graph, graph: Graph, binding: Binding) -> Iterator[Binding]:

@@ -1,8 +1,10 @@
 """The kernels. Importing this package fills the table."""
 
 from . import dense as dense
+from . import dense_attention as dense_attention
 from . import mosaic_bsr_sddmm as mosaic_bsr_sddmm
 from . import mosaic_bsr_spmm as mosaic_bsr_spmm
+from . import native_attention as native_attention
 from . import native_bsr_sddmm as native_bsr_sddmm
 from . import native_bsr_spmm as native_bsr_spmm
 from . import native_csr_sddmm as native_csr_sddmm

@@ -20,6 +20,7 @@ TARGETS = (
     "sparta_csr_spmm",
     "sparta_csr_sddmm",
     "sparta_csr_copy",
+    "sparta_attention",
 )
 Table = jax.Array | np.ndarray  # of indices, int32
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..problem import SDDMM, Kernel, SpMM
+from ..problem import SDDMM, Attention, Kernel, SpMM
 
-kernels: dict[type, dict[str, Kernel]] = {SpMM: {}, SDDMM: {}}
+kernels: dict[type, dict[str, Kernel]] = {SpMM: {}, SDDMM: {}, Attention: {}}
 
 
 def register(kernel: Kernel) -> Kernel:

@@ -1,0 +1,8 @@
+"""Fused operations: what a program computes between its products, as primitives that the planner may hand to a kernel."""
+
+from .attention import Attention as Attention
+from .attention import Grouped as Grouped
+from .attention import Written as Written
+from .primitive import Operand as Operand
+from .primitive import Operation as Operation
+from .primitive import fused as fused

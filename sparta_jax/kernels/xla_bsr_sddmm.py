@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ..formats.bsr import BSR, Pattern
 from ..formats.dense import masked
 from ..problem import DENSE, SDDMM, Cost, accumulator
-from .curves import several, sparse_cost
+from .curves import live_in, several, sparse_cost
 from .table import register
 from .xla_bsr_spmm import BLOCKS, PART_BYTES, operand_dtype
 
@@ -50,7 +50,7 @@ class XlaBsrSDDMM:
         return [Blocks(b, self._rows(problem, b)) for b in blocks if b is not None]
 
     def _rows(self, problem: SDDMM, block: tuple[int, int]) -> int:
-        nnzb = max(problem.pattern.nnzb(block), 1)
+        nnzb = max(live_in(problem.pattern, block) // (block[0] * block[1]), 1)
         rows = max(PART_BYTES // (4 * nnzb * sum(block)), 8)
         return min(problem.m, 1 << (rows.bit_length() - 1))
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ..formats.bsr import BSR, Pattern
 from ..problem import DENSE, Cost, Device, SpMM, accumulator
 from ..products import apply_epilogue
-from .curves import several, sparse_cost
+from .curves import live_in, several, sparse_cost
 from .dense import epilogue_cost
 from .table import register
 
@@ -53,9 +53,8 @@ class XlaBsrSpMM:
         return [Blocks(b, self._rows(problem, b)) for b in blocks if b is not None]
 
     def _rows(self, problem: SpMM, block: tuple[int, int]) -> int:
-        nnzb = max(problem.pattern.nnzb(block), 1)
-        wide = block[0] if problem.transposed else block[1]
-        rows = max(PART_BYTES // (4 * nnzb * wide), 8)
+        partials = live_in(problem.pattern, block) // (block[1] if problem.transposed else block[0])
+        rows = max(PART_BYTES // max(4 * partials, 1), 8)
         return min(problem.m, 1 << (rows.bit_length() - 1))
 
     def cost(self, problem: SpMM, config: Blocks) -> Cost:

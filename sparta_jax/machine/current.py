@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
+import os
 import platform
 from importlib import resources
 from pathlib import Path
@@ -21,7 +22,7 @@ SHIPPED = ("avx512", "avx2", "baseline", "none")
 def current(isa: str, threads: int) -> Machine:
     """The table for an instruction set of the native kernels (`"none"` without them) and a number of threads: the calibrated
     one where there is one in the cache directory, else the one shipped for the instruction set."""
-    return _current(isa, max(threads, 1), str(store.directory()))
+    return _current(isa, max(threads, 1), *map(os.environ.get, store.VARIABLES))
 
 
 def forget() -> None:
@@ -35,13 +36,14 @@ def key(isa: str, threads: int) -> dict[str, str | int]:
 
 
 @functools.lru_cache(maxsize=64)
-def _current(isa: str, threads: int, folder: str) -> Machine:
+def _current(isa: str, threads: int, *variables: str | None) -> Machine:
+    """By the values of the variables that say where the cache directory lies."""
     own, standard = key(isa, threads), shipped(isa).shared_by(threads)
     if (tree := store.read(KIND, own)) is not None:
         try:
             return from_json(tree, "calibrated").over(standard)
         except ValueError as error:
-            store.ignored(Path(folder) / store.name_of(KIND, own), str(error))
+            store.ignored(store.directory() / store.name_of(KIND, own), str(error))
     return standard
 
 

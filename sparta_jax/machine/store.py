@@ -12,6 +12,8 @@ from typing import Any
 
 from ..errors import SpartaWarning
 
+VARIABLES = ("SPARTA_JAX_CACHE_DIR", "XDG_CACHE_HOME", "HOME")  # that say where the directory lies
+
 
 def directory() -> Path:
     """`$SPARTA_JAX_CACHE_DIR`, else `sparta_jax` in `$XDG_CACHE_HOME` or `~/.cache`; it may not exist yet."""

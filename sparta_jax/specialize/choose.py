@@ -6,8 +6,8 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from ..formats.bsr import Pattern
 from ..kernels import kernels
+from ..kernels.curves import live_in
 from ..problem import CSR_LAYOUT, DENSE, SDDMM, Kernel, Layout, Plan, Problem, SpMM
 from .roofline import roofline
 from .tuned import NOTHING, Candidate, Tuned, candidate
@@ -83,8 +83,7 @@ def implementations() -> list[str]:
 def layout_blocks(problem: SpMM) -> list[tuple[int, int]]:
     """Blocks in which a pattern may be stored: those that would hold less than the dense weight does."""
     k, n = problem.pattern.shape
-    size = lambda b: Pattern.of(problem.pattern, b).nnzb * b[0] * b[1]
-    return [b for b in LAYOUT_BLOCKS if b[0] <= k and b[1] <= n and size(b) < MARGIN * k * n]
+    return [b for b in LAYOUT_BLOCKS if b[0] <= k and b[1] <= n and live_in(problem.pattern, b) < MARGIN * k * n]
 
 
 @functools.lru_cache(maxsize=4096)

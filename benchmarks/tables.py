@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import encoder, gpu_results, planning_results
+from . import digits_results, encoder, gpu_results, planning_results
 from .machine import ROOT
 from .peers import show
 from .results import SLOWER, Outcome, Run, load
@@ -48,6 +48,7 @@ def page(runs: Iterable[tuple[Path, Run]]) -> str:
         *(section(path, run) for path, run in runs),
         *gpu_results.sections(),
         planning_results.section(),
+        digits_results.section(),
     ]
     return "\n".join([INTRODUCTION, *filter(None, [*sections, sweep_sections()])])
 

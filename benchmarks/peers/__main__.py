@@ -72,6 +72,7 @@ def run(options: argparse.Namespace, threads: int) -> int:
         if time.monotonic() > deadline:
             print(f"out of time: {len(chosen) - i} cases left out")
             break
+        began = time.monotonic()
         try:
             outcome = measure(bar, libraries, machine, options.seconds)
         except AbsentError as why:
@@ -82,9 +83,11 @@ def run(options: argparse.Namespace, threads: int) -> int:
             status = 1
             continue
         status |= "exactness" in outcome.missed
-        print(f"[{i + 1}/{len(chosen)}] {line(outcome)}", flush=True)
+        took = time.monotonic() - began
+        print(f"[{i + 1}/{len(chosen)}] {line(outcome)} [{took:.0f} s]", flush=True)
         if options.json is not None:
             keep(options.json, outcome)
+    libraries.close()
     return status
 
 

@@ -56,9 +56,10 @@ class Contest:
         return [runner.side.process.pid for runner in self.runners if isinstance(runner, Remote)]
 
     def close(self) -> None:
+        """Lets go of what the other process holds."""
         for runner in self.runners:
             if isinstance(runner, Remote):
-                runner.side.close()
+                runner.side.forget(runner.keys)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +70,13 @@ class Libraries:
       threads: of each.
       module: `peers.py` of the peers benchmark, None where it is not given.
       python: of the environment with DeepSparse, None where there is none.
+      processes: that were started there; the last one is in use.
     """
 
     threads: int
     module: ModuleType | None
     python: Path | None
+    processes: list[DeepSparse] = dataclasses.field(default_factory=list)
 
     @classmethod
     def find(cls, threads: int, peers: Path | None, home: Path | None) -> Libraries:
@@ -90,9 +93,8 @@ class Libraries:
             except PackageNotFoundError:
                 continue
         if self.python is not None:
-            side = DeepSparse(self.python)
-            found["deepsparse"] = side.version
-            side.close()
+            self.processes.append(DeepSparse(self.python))
+            found["deepsparse"] = self.processes[-1].version
         return found
 
     def products(
@@ -140,15 +142,16 @@ class Libraries:
         return Local(name, lambda: session.run(None, inputs)[0])
 
     def deepsparse(self, models: Sequence[bytes], inputs: dict[str, np.ndarray], batch: int, name: str = SPARSE[0]) -> Runner:
-        """DeepSparse with these models, in turns, in a process that ends with the runner."""
+        """DeepSparse with these models, in turns; its process is started at the first call."""
         if self.python is None:
             raise AbsentError("no environment with DeepSparse was given")
-        side = DeepSparse(self.python)
-        try:
-            return side.open(name, models, inputs, batch, self.threads)
-        except RuntimeError:
-            side.close()
-            raise
+        if not self.processes or not self.processes[-1].alive():
+            self.processes.append(DeepSparse(self.python))
+        return self.processes[-1].open(name, models, inputs, batch, self.threads)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.close()
 
 
 def dense(w: np.ndarray, x: np.ndarray) -> Runner:

@@ -1,6 +1,7 @@
 """DeepSparse in a process and an environment of its own: reads commands from standard input, answers each with a line of JSON.
 
-`open NAME MODEL INPUTS BATCH THREADS`, `run NAMES REPS WARM_MS` (several names, joined by commas, take turns), `out NAME FILE`.
+`open NAME MODEL INPUTS BATCH THREADS`, `run NAMES REPS WARM_MS` (several names, joined by commas, take turns), `out NAME FILE`,
+`forget NAMES`.
 """
 
 import json
@@ -29,6 +30,10 @@ def main():
             return {}
         if verb == "run":
             return {"sample": timed([calls[name] for name in args[0].split(",")], int(args[1]), float(args[2]))}
+        if verb == "forget":
+            for name in args[0].split(","):
+                calls.pop(name)
+            return {}
         np.save(args[1], calls[args[0]]())
         return {}
 

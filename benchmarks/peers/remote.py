@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -43,6 +44,14 @@ class DeepSparse:
                 onnx.unlink()
             keys.append(key)
         return Remote(name, self, tuple(keys))
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Frees these models; a process that has ended has."""
+        with contextlib.suppress(RuntimeError):
+            self.ask("forget", ",".join(keys))
 
     def path(self, name: str) -> Path:
         return Path(self.directory.name, name)

@@ -68,8 +68,9 @@ def groups(fn: Callable[..., Any], params: Any, *args, **kwargs) -> list[Group]:
     Slices belong together where the program lets them meet: in a sum, in a contraction, per head. So a hidden unit is a column
     of one weight, its bias and a row of the next weight; a residual stream is one group over all layers that write and read it;
     attention heads are pruned whole, and query heads that share keys and values as one. What the data or the outputs fix (input
-    features, classes, vocabulary, positions) is in no group, and neither are features of a grouped convolution other than whole
-    groups. All layers that a `scan` goes over share their channels.
+    features, classes, vocabulary, positions) is in no group, and neither is a channel without others like it, or one that lies
+    along one axis alone (rows of a table that this call does not read). Features of a grouped convolution die by whole groups.
+    All layers that a `scan` goes over share their channels.
 
     Nothing is run: the arguments may be `ShapeDtypeStruct`s. Per-channel state (batch statistics) must be in `params`, for what
     is data stays whole.
@@ -103,6 +104,7 @@ def _grouped(leaves: Sequence[Leaf], channels: Sequence[tuple[np.ndarray, ...]])
     return [
         Group(len(names), tuple(_slices(leaves, channels[leaf][axis], leaf, axis, names) for leaf, axis in where))
         for where, names in members.items()
+        if len(where) > 1 and len(names) > 1
     ]
 
 

@@ -72,10 +72,10 @@ def test_takes_the_place_of_the_params(implementation, call):
     assert jax.tree.structure(lean.values) == jax.tree.structure(PARAMS)
     assert all(a.dtype == jnp.float32 for a in jax.tree.leaves(lean))
     assert lean.tesa == TESA
-    assert_near(sparse.unpack(lean), masks(PARAMS), 0)
-    assert_near(sparse(lean, TOKENS), model(masks(PARAMS), TOKENS))
-    got = sparse.unpack(jax.jit(jax.grad(loss(sparse)))(lean, TOKENS))
-    assert_near(got, masks(jax.grad(loss(model))(masks(PARAMS), TOKENS)))
+    unpack, reference = jax.jit(sparse.unpack), jax.jit(jax.value_and_grad(lambda p, t: loss(model)(masks(p), t)))
+    value, grads = jax.jit(jax.value_and_grad(loss(sparse)))(lean, TOKENS)
+    assert_near(unpack(lean), jax.jit(masks)(PARAMS), 0)
+    assert_near((value, unpack(grads)), reference(PARAMS, TOKENS))
 
 
 def test_live_elements_only():
@@ -178,8 +178,8 @@ def test_what_an_optimizer_writes_into_dead_elements_counts_as_zero(rng):
     assert isinstance(storage, Matrices)
     assert mask.sum() < lean.values.size < 64 * 64
     noisy = jax.tree.map(lambda v: jnp.where(v == 0, jnp.nan, v), lean)
-    value, grads = jax.value_and_grad(loss(sparse))(noisy, x)
-    want, dense = jax.value_and_grad(loss(lambda w, x: x @ jnp.where(mask, w, 0)))(w, x)
+    value, grads = jax.jit(jax.value_and_grad(loss(sparse)))(noisy, x)
+    want, dense = jax.jit(jax.value_and_grad(loss(lambda w, x: x @ jnp.where(mask, w, 0))))(w, x)
     assert_near([value, sparse.unpack(grads)], [want, dense])
     assert not np.asarray(grads.values)[np.isnan(noisy.values)].any()
     assert_near(sparse.unpack(noisy), jnp.where(mask, w, 0), 0)
@@ -197,7 +197,8 @@ def test_params_stacked_for_a_scan(rng):
     lean = sparse.compress(stack, x)
     assert [site.layout for site in sparse.report(lean, x).sites] == [str(lean.form.storages[1].layout)] * 3
     want = lambda params, x: scanned({**params, "w": jnp.where(tesa["w"].mask, params["w"], 0)}, x)
-    assert_near(sparse.unpack(jax.grad(loss(sparse))(lean, x)), jax.grad(loss(want))(stack, x))
+    got = jax.jit(lambda lean, x: sparse.unpack(jax.grad(loss(sparse))(lean, x)))(lean, x)
+    assert_near(got, jax.jit(jax.grad(loss(want)))(stack, x))
 
 
 def test_tunes_what_training_asks():
@@ -222,11 +223,11 @@ def test_data_parallel_training_gathers_nothing():
 
 
 def test_an_ensemble_under_vmap():
-    sparse = fast()
-    lean = [sparse.compress(jax.tree.map(lambda v, s=s: v * s, PARAMS)) for s in (1.0, -0.5)]
-    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lean)
+    sparse, scales = fast(), jnp.array([1.0, -0.5])
+    scaled = lambda scale: jax.tree.map(lambda v: v * scale, PARAMS)
+    together = jax.jit(jax.vmap(lambda scale: sparse.compress(scaled(scale))))(scales)
     got = jax.jit(jax.vmap(sparse, (0, None)))(together, TOKENS)
-    assert_near(got, jnp.stack([sparse(tree, TOKENS) for tree in lean]))
+    assert_near(got, jax.jit(jax.vmap(lambda scale: model(masks(scaled(scale)), TOKENS)))(scales))
 
 
 def test_a_step_may_donate_its_params():

@@ -169,6 +169,9 @@ class Attention:
     def n(self) -> int:
         return self.v_size
 
+    def __str__(self) -> str:
+        return f"{self.batch}x{self.heads} heads, {self.queries}x{self.keys}, size {self.size}"
+
 
 Problem = SpMM | SDDMM | Attention
 

@@ -80,6 +80,39 @@ class Stayed:
 
 
 @dataclasses.dataclass(frozen=True)
+class FusedRecord:
+    """Operations between the products that are one, and what was chosen for them.
+
+    Attributes:
+      name: what it is ("attention").
+      scope: the module path where it ends, `""` where the program names none.
+      line: the user's source line.
+      sizes: of what it works on.
+      times: how often it runs.
+      implementation, kernel: what was chosen; the first is `"dense"` where it stays what it was.
+      seconds, dense_seconds: modelled time of one call, and of what the program says itself.
+      refused: `(kernel name, reason)` of those that were not taken.
+    """
+
+    name: str
+    scope: str
+    line: str
+    sizes: str
+    times: int
+    implementation: str
+    kernel: str
+    seconds: float
+    dense_seconds: float
+    refused: tuple[tuple[str, str], ...]
+
+    def text(self) -> str:
+        often = f" ({self.times} times)" if self.times > 1 else ""
+        told = f"{self.kernel}{often}, modelled {self.seconds * 1e3:.3g} ms of {self.dense_seconds * 1e3:.3g}"
+        reasons = [f"{kernel} {why}" for kernel, why in self.refused] if self.implementation == "dense" else []
+        return "; ".join([f"{self.name} {self.sizes}: {self.scope or self.line}: {told}", *reasons])
+
+
+@dataclasses.dataclass(frozen=True)
 class Compaction:
     """What compaction found to leave out.
 
@@ -116,6 +149,7 @@ class Report:
       loops: loops over sparse stacked weights, and whether they were written out.
       weightless: softmaxes in which masked scores count as weight 0.
       compaction: dead slices, and what became of them; None where there are none.
+      fused: operations between the products that are computed as one.
     """
 
     platform: str
@@ -125,6 +159,7 @@ class Report:
     loops: tuple[Stayed, ...] = ()
     weightless: tuple[Stayed, ...] = ()
     compaction: Compaction | None = None
+    fused: tuple[FusedRecord, ...] = ()
 
     @property
     def totals(self) -> dict[str, float]:
@@ -155,6 +190,7 @@ class Report:
         """What was compacted, what stayed dense and why, and where facts were lost; alike lines once."""
         lines = self.compaction.lines() if self.compaction is not None else []
         lines += [[f"dense: {s.name}: {_reasons(s)}"] for s in self.sites if s.stayed_dense]
+        lines += [[f"fused: {f.text()}"] for f in self.fused]
         kinds = {"dense": self.dense, "loop": self.loops, "no rule": self.without_rule, "softmax": self.weightless}
         for kind, stayed in kinds.items():
             lines += [[f"{kind}: {d.name}: {d.reason} ({d.line})"] for d in stayed]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from ..interpreters import Place, Site, weight_entries
+from ..interpreters import Fusion, Place, Site, weight_entries
 from ..problem import DENSE, Device, SpMM
-from ..records import Report, SiteRecord, Stayed
+from ..records import FusedRecord, Report, SiteRecord, Stayed
 from ..specialize import roofline
 from ..stored import layout_of, stored_bytes
 from .analysis import Analysis
@@ -19,7 +19,7 @@ def report(analysis: Analysis, device: Device) -> Report:
     """The plans of one call on `device`; packed params are reported in the layouts that they have."""
     stored = {k: v for p in analysis.call.packed for k, v in p.entries.items()}
     compressed = problems_of(analysis, device)
-    sites, dense, dropped = [], [], list(analysis.source.facts.dropped)
+    sites, dense, fused, dropped = [], [], [], list(analysis.source.facts.dropped)
     loops = [(analysis.source.origins, loop) for loop in analysis.loops]
     for place in analysis.places:
         origins = place.origins
@@ -28,13 +28,21 @@ def report(analysis: Analysis, device: Device) -> Report:
             layout = layout_of(stored[key]) if key in stored else DENSE
             problem = compressed[site][0] if site in compressed else analysis.problem(site, 0, layout, device)
             sites.append(_record(analysis, place, site, problem))
+        fused += [_fused(analysis, place, fusion, device) for fusion in place.rewritten.fusions]
         dense += [Stayed(origins.name(u.weight), u.equation.line, u.reason) for u in place.unmatched]
         loops += [(origins, loop) for loop in place.loops]
         dropped += place.facts.dropped if place.facts is not analysis.facts else ()
     kept = [Stayed(", ".join(map(origins.name, loop.weights)), loop.equation.line, loop.fate) for origins, loop in loops]
     lost = [Stayed(e.name, e.line, "zeros of its operands are lost: taken as live") for e in dropped]
     return Report(
-        device.platform, tuple(sites), tuple(dense), tuple(lost), tuple(kept), _weightless(analysis), analysis.compaction
+        device.platform,
+        tuple(sites),
+        tuple(dense),
+        tuple(lost),
+        tuple(kept),
+        _weightless(analysis),
+        analysis.compaction,
+        tuple(fused),
     )
 
 
@@ -42,6 +50,23 @@ def _weightless(analysis: Analysis) -> tuple[Stayed, ...]:
     freedoms = [facts.freedom for facts in (analysis.source.facts, analysis.facts) if facts.freedom is not None]
     taken = {key: e for freedom in freedoms for key, e in freedom.taken.items()}
     return tuple(Stayed(e.scope or e.name, e.line, WEIGHTLESS) for e in taken.values())
+
+
+def _fused(analysis: Analysis, place: Place, fusion: Fusion, device: Device) -> FusedRecord:
+    problem = fusion.operation.problem([a.aval for a in fusion.inputs], device)
+    plan = analysis.chooser.plan(problem)
+    return FusedRecord(
+        name=type(problem).__name__.lower(),
+        scope=fusion.equation.scope,
+        line=fusion.equation.line,
+        sizes=str(problem),
+        times=place.times,
+        implementation=plan.kernel.implementation,
+        kernel=plan.kernel.name,
+        seconds=plan.seconds,
+        dense_seconds=plan.dense_seconds,
+        refused=plan.refused,
+    )
 
 
 def _record(analysis: Analysis, place: Place, site: Site, problem: SpMM) -> SiteRecord:

@@ -21,6 +21,7 @@ from .facts import ZERO as ZERO
 from .facts import Fact as Fact
 from .facts import Need as Need
 from .facts import both as both
+from .fusions import Fusion as Fusion
 from .jaxprs import Atom as Atom
 from .jaxprs import Constant as Constant
 from .jaxprs import Equation as Equation

@@ -14,7 +14,7 @@ from .jaxprs import Atom, Constant, Equation, Variable
 from .unify import Graph
 
 F32, BOOL = np.dtype(np.float32), np.dtype(np.bool_)
-STEM, STALK = 12, 6  # equations between the scores' product and their exponential, and between that and the result
+STEM, STALK = 64, 3  # how many equations in front of the exponential are looked at, and how far behind it and its product
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _softmax(exponential: Equation, graph: Graph) -> _Softmax | None:
     stem: list[Equation] = []
     front: list[Atom] = list(exponential.inputs)
     scores = None
-    while front and len(stem) < 2 * STEM:
+    while front and len(stem) < STEM:
         equation = graph.definition.get(v) if isinstance(v := front.pop(0), Variable) else None
         if equation is None or equation in stem:
             continue
@@ -80,15 +80,16 @@ def _softmax(exponential: Equation, graph: Graph) -> _Softmax | None:
         stem.append(equation)
         front += equation.inputs
     mix = next(
-        (e for v in graph.downstream(exponential.outputs[0], 3) for e in graph.uses.get(v, ()) if e.name == "dot_general"), None
+        (e for v in graph.downstream(exponential.outputs[0], STALK) for e in graph.uses.get(v, ()) if e.name == "dot_general"),
+        None,
     )
     if scores is None or mix is None:
         return None
-    behind = {exponential.outputs[0], *graph.downstream(exponential.outputs[0], 3)}
+    behind = {exponential.outputs[0], *graph.downstream(exponential.outputs[0], STALK)}
     values = [v for v in mix.inputs if isinstance(v, Variable) and v not in behind]
     if len(values) != 1 or not _is_scores(scores):
         return None
-    results = (mix.outputs[0], *graph.downstream(mix.outputs[0], STALK - 3))
+    results = (mix.outputs[0], *graph.downstream(mix.outputs[0], STALK))
     return _Softmax(scores, mix, values[0], tuple(stem), tuple(results))
 
 

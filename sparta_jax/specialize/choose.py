@@ -132,6 +132,8 @@ def _best(plans: list[Plan], implementation: str | None, doubted: frozenset[Cand
         return dense[0]
     if forced:
         return min(forced, key=lambda p: p.seconds)
+    if implementation is not None and dense and not isinstance(dense[0].problem, SpMM | SDDMM):
+        return dense[0]  # what stands between the products is left alone where the implementation has no kernel for it
     if dense and is_full(dense[0].problem):
         return dense[0]
     margin = lambda p: MARGIN if not p.measured else DOUBTED_MARGIN if candidate(p) in doubted else MEASURED_MARGIN

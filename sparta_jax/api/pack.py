@@ -140,7 +140,8 @@ def _undos(wanted: dict[str, _Wanted]) -> dict[str, Undo]:
     found: dict[str, Undo] = {}
     for w in wanted.values():
         entry, origins = w.entry, w.analysis.origins
-        if entry.variable in origins.params or entry.index or (back := _steps_back(entry.variable, origins)) is None:
+        kept = entry.site is None and entry.variable in origins.params
+        if kept or entry.index or (back := _steps_back(entry.variable, origins)) is None:
             continue
         if entry.site is not None and not _whole(entry.site, w.analysis):
             continue

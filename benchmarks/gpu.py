@@ -7,6 +7,7 @@ contender of the grid is lowered for an H200, and small cases are run by the int
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import contextlib
 import functools
 import os
@@ -34,7 +35,7 @@ from .machine import describe
 from .timing import interleave
 
 H200 = Device("cuda", "NVIDIA H200", 132)
-CONFIGS = 2  # per kernel and layout: the best by the kernel's own model
+CONFIGS, CHECKED = 2, 4  # timed and checked per kernel and layout: the best by the kernel's own model
 BATCH_SECONDS, ROUNDS = 2e-3, 7
 
 
@@ -119,55 +120,74 @@ def _abstract(device: Device) -> Any:
 # -- on a GPU
 
 
-def measure(cases: Sequence[Case], device: Device, until: float, path: Path) -> int:
+def measure(timed: Sequence[Case], device: Device, until: float, path: Path) -> int:
     run = Run(describe(), " ".join(["python -m benchmarks.gpu", *sys.argv[1:]]), None, [], [])
     print(run.machine, flush=True)
     for case in checks():
-        found, refused = ways(case, device, None)
-        for name, way in found.items():
-            wrong = _checked(case, way)
-            if not isinstance(wrong, float) or wrong > TOLERANCE[case.dtype]:
-                run.wrong.append(f"{case.name} {name} {way.config}: {wrong}")
+        found, refused = ways(case, device, CHECKED)
+        run.wrong += _wrong(case, found)
         print(f"checked {case.name}: {len(found)} contenders, refused: {refused or 'none'}", flush=True)
-    with contextlib.suppress(Exception):
+    try:
         run.l2_bytes_per_s = gpu_bandwidth.measure(device.cores or 132)
+    except Exception as reason:
+        print(f"the bandwidth from L2 was not measured: {type(reason).__name__}: {reason}")
     dump(run, path)
-    for i, case in enumerate(cases):
+    for i, case in enumerate(timed):
         if time.monotonic() > until:
-            print(f"out of time: {len(cases) - i} cases were not begun")
+            print(f"out of time: {len(timed) - i} cases were not begun")
             break
         run.entries.append(entry(case, device))
         dump(run, path)
-        print(f"[{i + 1}/{len(cases)}] {run.entries[-1]}", flush=True)
+        print(f"[{i + 1}/{len(timed)}] {run.entries[-1]}", flush=True)
     print(*run.wrong, f"{len(run.entries)} cases timed, {len(run.wrong)} wrong results; {path}", sep="\n")
     return 1 if run.wrong else 0
 
 
-def _checked(case: Case, way: Way) -> float | str:
-    try:
-        return error(case, way, jax.jit(way.function)(*operands(case, way.layout)))
-    except Exception as reason:
-        return f"{type(reason).__name__}: {reason}"
+def _wrong(case: Case, found: dict[str, Way]) -> list[str]:
+    """What is wrong with these contenders' results, a line each."""
+    arguments = _arguments(case, found)
+    lines = []
+    for name, compiled in _compiled({name: jax.jit(way.function) for name, way in found.items()}, arguments).items():
+        try:
+            wrong = error(case, found[name], compiled.result()(*arguments[name]))
+            phrase = f"relative error {wrong:.1e}" if not wrong <= TOLERANCE[case.dtype] else ""
+        except Exception as reason:
+            phrase = f"{type(reason).__name__}: {reason}"[:300]
+        if phrase:
+            lines.append(f"{case.name} {name} {found[name].config}: {phrase}")
+    return lines
+
+
+def _arguments(case: Case, found: dict[str, Way]) -> dict[str, tuple]:
+    """Every contender's operands; those of one layout are the same arrays."""
+    by_layout = {layout: operands(case, layout) for layout in {way.layout for way in found.values()}}
+    return {name: by_layout[way.layout] for name, way in found.items()}
+
+
+def _compiled(functions: dict[str, Any], arguments: dict[str, tuple]) -> dict[str, concurrent.futures.Future]:
+    """All functions, compiled at one time on all cores."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return {name: pool.submit(lambda f=f, a=arguments[name]: f.lower(*a).compile()) for name, f in functions.items()}
 
 
 def entry(case: Case, device: Device) -> Entry:
     """Times every contender of one case in one interleaved run."""
     found, refused = ways(case, device, CONFIGS)
     found = {"dense": dense(case), **found}
-    guess = case.useful_flops / case.density / 500e12
-    batch = max(1, min(50, round(BATCH_SECONDS / guess)))
-    timed, repeats = {}, {}
-    for name, way in found.items():
+    batch = max(1, min(50, round(BATCH_SECONDS * 500e12 * case.density / case.useful_flops)))
+    arguments = _arguments(case, found)
+    ours = {}
+    for name, compiled in _compiled({name: repeated(case, way) for name, way in found.items()}, arguments).items():
         try:
-            timed[name] = _batch(repeated(case, way), operands(case, way.layout), batch)
-            timed[name]()
-            repeats[name] = batch * calls(case, way)
+            call = _batch(compiled.result(), arguments[name], batch)
+            call()
+            ours[name] = call
         except Exception as reason:
-            timed.pop(name, None)
-            refused[name] = f"{type(reason).__name__}: {reason}"[:200]
+            refused[name] = f"{type(reason).__name__}: {reason}"[:300]
     theirs, why = gpu_torch.ways(case, batch)
-    timings = interleave(timed | theirs, rounds=ROUNDS, sample_seconds=0.0)
-    seconds = {name: timing.median / repeats.get(name, batch) for name, timing in timings.items()}
+    timings = interleave(ours | theirs, rounds=ROUNDS, sample_seconds=0.0)
+    made = {name: batch * calls(case, way) for name, way in found.items()}
+    seconds = {name: timing.median / made.get(name, batch) for name, timing in timings.items()}
     spread = {name: timing.spread for name, timing in timings.items()}
     return Entry(case, seconds, spread, {name: way.config for name, way in found.items()}, refused | why)
 

@@ -89,7 +89,7 @@ def grid() -> list[Case]:
 
 
 def checks() -> list[Case]:
-    """Small and ragged cases whose every kernel and config is compared with the dense product before anything is timed."""
+    """Small and ragged cases on which every kernel is compared with the dense product before anything is timed."""
     shapes = {"square512": (512, 512, 512), "ragged": (300, 500, 700), "decode": (3, 512, 1024)}
     forward = [
         Case(family, *sizes, block, density, dtype)

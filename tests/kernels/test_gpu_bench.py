@@ -1,8 +1,12 @@
 """The GPU benchmark without a GPU: what it would run lowers and agrees with dense, and its results become tables."""
 
+import dataclasses
+import time
+
 import pytest
 
 from benchmarks import gpu, gpu_bandwidth, gpu_results
+from benchmarks import gpu_contenders as contenders
 from benchmarks.gpu_cases import Case, grid
 from benchmarks.machine import describe
 
@@ -28,6 +32,30 @@ def test_the_bandwidth_kernel_lowers():
     x = jax.ShapeDtypeStruct((gpu_bandwidth.TILES * gpu_bandwidth.ROWS, gpu_bandwidth.COLS), jnp.bfloat16)
     traced = jax.jit(lambda x: gpu_bandwidth.fetch(x, 132, 100)).trace(x)
     assert "mosaic_gpu" in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.parametrize("minutes", [1, -1], ids=["in time", "too late"])
+def test_a_run_checks_times_and_writes(minutes, monkeypatch, tmp_path, capsys):
+    """With XLA's own product in the kernels' place, for there is no GPU."""
+    case = Case("square64", 64, 64, 64, 16, 0.5, "float32")
+    backward = dataclasses.replace(case, what="backward")
+    stand_in = lambda case, device, configs: ({"mosaic dense #0": contenders.dense(case)}, {"triton dense": "is not here"})
+    monkeypatch.setattr(gpu, "ways", stand_in)
+    monkeypatch.setattr(gpu, "checks", lambda: [case, backward])
+    path = tmp_path / "gpu.json"
+    assert gpu.measure([case, backward], gpu.H200, time.monotonic() + 60 * minutes, path) == 0
+    run = gpu_results.load(path)
+    assert (len(run.entries), run.wrong, run.l2_bytes_per_s) == (2 if minutes > 0 else 0, [], None)
+    for done in run.entries:
+        assert done.refused["triton dense"] == "is not here"
+        assert done.seconds.keys() == {"dense", "mosaic dense #0"}
+    assert "square64" in gpu_results.section(path, run) or minutes < 0
+
+
+def test_a_wrong_result_is_told():
+    case = Case("square64", 64, 64, 64, 16, 0.5, "float32")
+    way = contenders.Way(lambda x, w: x @ w * 1.01, contenders.DENSE, "one percent too much")
+    assert "relative error" in gpu._wrong(case, {"mosaic dense #0": way})[0]
 
 
 def entry(density: float, seconds: float) -> gpu_results.Entry:

@@ -26,6 +26,7 @@ X86 = {
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
     "avx512": ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mf16c", "-mprefer-vector-width=512"],
 }
+DOTS = [*X86["avx512"], "-mavx512bf16"]
 
 
 class CannotBuildError(Exception):
@@ -66,6 +67,8 @@ def compile_native(target: Path) -> None:
         for isa, flags in sets.items():
             for source in sorted(SOURCES.glob("*isa.cc")):
                 units[str(Path(scratch, f"{isa}_{source.stem}.o"))] = [str(source), f"-DISA={isa}", *flags]
+        if "avx512" in sets:
+            units[str(Path(scratch, "dots.o"))] = [str(SOURCES / "bf16_dots.cc"), "-DISA=avx512_bf16", *DOTS]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda unit: run([*cxx, *COMMON, *more("CXXFLAGS"), "-c", *unit[1], "-o", unit[0]]), units.items()))
         target.parent.mkdir(parents=True, exist_ok=True)

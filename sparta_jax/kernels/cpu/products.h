@@ -69,5 +69,6 @@ struct Isa {
 namespace baseline { extern const Isa isa; }
 namespace avx2 { extern const Isa isa; }
 namespace avx512 { extern const Isa isa; }
+namespace avx512_bf16 { extern const Isa isa; }  // the SpMM alone, of bfloat16 by bfloat16 in whole vectors
 
 }  // namespace sparta

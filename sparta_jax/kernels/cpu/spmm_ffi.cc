@@ -72,7 +72,11 @@ static ffi::Error spmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer bl
     return error;
   if (transposed)
     if (auto error = check_order(order, bs[0]); error.failure()) return error;
-  return p.m && p.n ? run(*isa, p, pool) : ffi::Error::Success();
+  if (!p.m || !p.n) return ffi::Error::Success();
+#if defined(__x86_64__)
+  if (has_dots(p, std::string(isa_name))) isa = &avx512_bf16::isa;
+#endif
+  return run(*isa, p, pool);
 }
 
 }  // namespace sparta

@@ -1,6 +1,7 @@
 // How much work is worth an item, and a thread; and a block-sparse weight cut into about equal parts.
 #pragma once
 #include <algorithm>
+#include <string>
 
 #include "host.h"
 #include "products.h"
@@ -13,6 +14,16 @@ constexpr Sets<Isa> kBlockSets{&baseline::isa, &avx2::isa, &avx512::isa};
 #else
 constexpr Sets<Isa> kBlockSets{&baseline::isa, nullptr, nullptr};
 #endif
+
+// Whether the dot products of bfloat16 pairs serve: the instruction set is left open or named, and the product is of their kind.
+inline bool has_dots(const Spmm& p, const std::string& name) {
+#if defined(__x86_64__)
+  const bool fits = p.x_dtype == Dtype::kBF16 && p.w_dtype == Dtype::kBF16 && p.m > 1 && !p.order && p.rows % 16 == 0 && p.cols % 16 == 0;
+  return fits && name.empty() && has_avx512() && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
 
 constexpr double kItem = 5e5, kWorker = 1e6;  // operations
 

@@ -25,7 +25,8 @@ class SpartaKeyError(SpartaValueError, KeyError):
 
 
 class SpartaWarning(UserWarning):
-    """The sparsity that was given leaves a result, or a whole param, without any effect."""
+    """What a user should know and need not mend at once: sparsity that leaves a result, or a whole param, without any effect; a
+    file of the cache directory that is ignored."""
 
 
 class CheckpointError(SpartaValueError):

@@ -47,8 +47,9 @@ class Chooser:
         if not sparse:
             return DENSE
         best = min(timed or sparse, key=total)
-        stays_dense = self.implementation is None and any(self.plan(p).kernel.implementation == "dense" for p in packed(DENSE))
-        margin = self._margin(packed(best), bool(timed)) if stays_dense else 1.0
+        if all(self.plan(p).kernel.implementation != "dense" for p in packed(DENSE)):
+            return best  # what would be packed in every call is better packed once
+        margin = 1.0 if self.implementation else self._margin(packed(best), bool(timed))
         return best if total(best) <= margin * total(DENSE) else DENSE
 
     def _margin(self, packed: list[SpMM], measured: bool) -> float:

@@ -56,7 +56,7 @@ def candidates(chooser: Chooser, problem: SpMM) -> list[Plan]:
     able = [plan for plan in plans if plan.kernel.implementation == (chooser.implementation or plan.kernel.implementation)]
     sparse = [p for p in able if p not in dense and (chooser.implementation or p.seconds < HOPELESS * p.dense_seconds)]
     worth_unpacking = problem.layout == DENSE or not sparse or dense[0].seconds < HOPELESS * sparse[0].seconds
-    return sparse[:FEW] + (dense if worth_unpacking else [])
+    return [p for p in sparse[:FEW] if p.seconds < HOPELESS * sparse[0].seconds] + (dense if worth_unpacking else [])
 
 
 def measure(plans: Sequence[Plan]) -> dict[Candidate, float]:

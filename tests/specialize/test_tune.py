@@ -79,6 +79,21 @@ def test_pack_follows_the_layout_that_was_measured_best(block, times, case):
     assert error(fast(packed, x), exact) < 1e-5
 
 
+def test_what_would_be_packed_in_every_call_is_packed_once(times, case, monkeypatch):
+    """Even where a disturbed measurement says that this is slower."""
+    fast, w, x, _ = case
+    monkeypatch.setattr(
+        tuning,
+        "measure",
+        lambda plans: (
+            {(p.kernel.name, str(p.config)): 0.5 if p.problem.layout == DENSE else 0.6 for p in plans}
+            | ({("dense_spmm", ""): 1.0} if plans[0].problem.layout == DENSE else {})
+        ),
+    )
+    fast.tune(w, x)
+    assert fast.report(fast.pack(w, x), x).sites[0].layout != "dense"
+
+
 def test_a_near_tie_stays_dense(times, case):
     fast, w, x, _ = case
     times["native_bsr_spmm"] = 0.98

@@ -10,5 +10,6 @@ from .checkpoint import load_packed as load_packed
 from .checkpoint import save_packed as save_packed
 from .errors import SpartaError as SpartaError
 from .errors import SpartaWarning as SpartaWarning
+from .sources import from_sparse as from_sparse
 from .specialize import calibrate as calibrate
 from .tesa import TeSA as TeSA

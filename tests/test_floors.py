@@ -13,7 +13,7 @@ FLOORS = (
     {"errors", "grid", "progress"},
     {"tesa"},
     {"trees"},
-    {"problem", "machine", "formats", "masks", "records", "explanation"},
+    {"problem", "machine", "formats", "masks", "records", "explanation", "sources"},
     {"stored"},
     {"products", "packed"},
     {"compressed", "fused"},

@@ -243,6 +243,20 @@ def test_what_died_may_be_born_again_and_keeps_its_value():
     assert optax.apply_updates(w, updates).tolist() == [2, 1, 0]
 
 
+@pytest.mark.slow
+def test_growth_by_the_gradient_of_the_sparsified_function():
+    """Sparse gradients and the dense one beside them, at the masked params, give what the dense ones give."""
+    tesa = random_masks()
+    optimizer = training.rigl(optax.sgd(0.1), tesa, training.Schedule(0, 9, 9), fraction=0.5)
+    state = optimizer.init(PARAMS)
+    start = training.masked(PARAMS, state)
+    sparse_gradient = jax.grad(sj.sparsify(loss, tesa))(PARAMS, X, Y)
+    growth = sj.sparsify(jax.grad(loss), tesa)(PARAMS, X, Y)
+    _, got = optimizer.update(sparse_gradient, state, start, growth=growth)
+    _, want = optimizer.update(jax.grad(loss)(start, X, Y), state, start)
+    assert all((live(got)[k] == live(want)[k]).all() and (live(got)[k] != live(state)[k]).any() for k in "ac")
+
+
 @pytest.mark.parametrize("bad", [np.nan, *slow([np.inf])])
 def test_counts_hold_whatever_the_gradients_are(bad):
     gradient = jax.tree.map(lambda p: jnp.full_like(p, bad), PARAMS)
@@ -322,16 +336,18 @@ def counted():
 
     def fn(p, x, y):
         traces.append(1)
-        return loss(p, x, y)
+        return jnp.mean(jnp.square(x @ p["w"] - y))
 
     return fn, traces
 
 
 def test_nothing_is_traced_again_inside_a_period():
     fn, traces = counted()
-    optimizer = training.rigl(optax.adam(1e-2), random_masks(), training.Schedule(3, 11, 4), fraction=0.5)
+    weight = {"w": PARAMS["a"]["w"][:, :6]}
+    schedule, tesa = training.Schedule(3, 11, 4), sj.masks.random(weight, density=0.2)
+    optimizer = training.evolutionary(optax.sgd(1e-2), tesa, schedule, fraction=1.0)
     step = training.Step(fn, optimizer)
-    params, state, seen = PARAMS, optimizer.init(PARAMS), []
+    params, state, seen = weight, optimizer.init(weight), []
     for _ in range(11):
         params, state, _ = step(params, state, X, Y)
         seen.append(len(traces))
@@ -363,13 +379,14 @@ def test_a_step_is_the_dense_masked_step(name, sparsely):
 
 
 def test_the_function_of_the_moment():
-    optimizer = DYNAMIC["rigl"](optax.adam(1e-2), random_masks())
-    states = [optimizer.init(PARAMS), *(state for _, state in run(optimizer, 3))]
+    optimizer = DYNAMIC["rigl"](optax.sgd(1e-2), random_masks())
+    shown = run(optimizer, 3)
+    states = [optimizer.init(PARAMS), *(state for _, state in shown)]
     current = training.Current(predict)
     fast = [current(PARAMS, state) for state in states]
     assert fast[0] is fast[1] is fast[2]
     assert fast[3] is not fast[2]
-    params = run(optimizer, 3)[-1][0]
+    params = shown[-1][0]
     np.testing.assert_allclose(fast[3](fast[3].pack(params, X), X), predict(params, X), rtol=1e-4, atol=1e-6)
 
 

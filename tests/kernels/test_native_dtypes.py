@@ -240,7 +240,7 @@ def test_mixed_dtypes_mean_what_the_program_says():
     tesa = block_tesa((64, 96), (16, 16), 0.3)
     w, x = jnp.asarray(drawn((64, 96), 1, BF16)), jnp.asarray(drawn((24, 64), 2, F32))
     programs = {
-        "promoted": (lambda w, x: x @ w, F32),
+        "promoted": (lambda w, x: x @ w.astype(F32), F32),
         "half operands, float32 result": (lambda w, x: jnp.dot(x.astype(BF16), w, preferred_element_type=jnp.float32), F32),
         "half operands and result": (lambda w, x: x.astype(BF16) @ w, BF16),
     }

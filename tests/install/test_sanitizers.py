@@ -9,7 +9,7 @@ import pytest
 from tests.install.sources import build_in_place, copy_sources, run
 
 SANITIZE = "-fsanitize=address,undefined"
-FLAGS = f"-O1 -g1 {SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer"
+FLAGS = f"-O0 -g1 {SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 
 def runtime(name: str) -> str | None:

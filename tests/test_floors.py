@@ -31,6 +31,7 @@ GUESTS = {
     "flax": ("nn",),
     "optax": ("training",),
     "matplotlib": ("render",),
+    "safetensors": ("checkpoint",),
     "jax.interpreters": ("products", "fused"),
     "jax._src": (),
 }

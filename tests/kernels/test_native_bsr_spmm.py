@@ -231,7 +231,7 @@ def test_cost_counts_executed_work():
             for config in KERNEL.configs(problem):
                 cost = KERNEL.cost(problem, config)
                 assert cost.flops >= 2 * 64 * tesa.nnz
-                assert cost.bytes > 0
+                assert cost.seconds > 0
                 assert 0 <= cost.efficiency <= 1
     packed = KERNEL.cost(problem_of(64, half, layout), config)
-    assert KERNEL.cost(problem_of(64, half, DENSE), config).packing > packed.packing == 0
+    assert KERNEL.cost(problem_of(64, half, DENSE), config).seconds > packed.seconds

@@ -10,7 +10,10 @@ from ..problem import Attention, Cost
 from .dense import Whole
 from .table import register
 
-SCORE = 170.0  # operations' worth of time that XLA's passes over the scores take, each (measured on x86-64)
+# Operations' worth of time that XLA's passes over a score, and over an element of k and v, take besides the products: where the
+# scores, or k and v, stay in a core's cache, and where they do not (measured on x86-64).
+SCORE, ELEMENT = (180.0, 900.0), (40.0, 150.0)
+CACHED_BYTES = 2 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +32,10 @@ class DenseAttention:
 
     def cost(self, problem: Attention, config: Whole) -> Cost:
         scores = float(problem.m * problem.keys)
-        flops = 2.0 * scores * (problem.size + problem.v_size) + SCORE * scores
-        return Cost(flops, attention_bytes(problem) + 32.0 * scores, 0.85)
+        elements = float(problem.batch * problem.heads * problem.keys * (problem.size + problem.v_size))
+        out_of_cache = [4.0 * count > CACHED_BYTES for count in (scores, elements)]
+        around = SCORE[out_of_cache[0]] * scores + ELEMENT[out_of_cache[1]] * elements
+        return Cost(2.0 * scores * (problem.size + problem.v_size) + around, attention_bytes(problem))
 
     def run(self, problem: Attention, config: Whole, *operands: jax.Array) -> jax.Array:
         return problem.operation.reference(*operands)

@@ -14,7 +14,7 @@ from .dense import Whole
 from .dense_attention import attention_bytes
 from .table import register
 
-CALL_SECONDS = 2e-6  # dispatch of one foreign call, threads woken
+CALL_SECONDS = 4e-6  # dispatch of one foreign call, threads woken
 SCORE = 55.0  # operations' worth of time that a score's scale, mask and exponential take (measured with AVX-512)
 PACKED = 26.0  # the same for an element of k or v, packed once per head
 
@@ -45,7 +45,7 @@ class NativeAttention:
         packed = float(problem.batch * problem.heads * problem.keys * (problem.size + problem.v_size))
         few = 4 / min(problem.queries, 4)  # too few sums at once to hide the latency of a multiply-add
         flops = 2.0 * scores * (problem.size + problem.v_size) * few + SCORE * scores + PACKED * packed
-        return Cost(flops, attention_bytes(problem), 0.95, CALL_SECONDS)
+        return Cost(flops, attention_bytes(problem), seconds=CALL_SECONDS)
 
     def run(self, problem: Attention, config: Whole, *operands: jax.Array) -> jax.Array:
         return problem.operation.result(attention(*problem.operation.parts(*operands)))

@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import optax
 
 from ..errors import SpartaTypeError, SpartaValueError
-from .gradual import given
-from .ranks import largest, outside, sizes
+from ..masks.units import Block, sizes_of
+from .gradual import given, units_of
+from .ranks import by_block, largest, outside, sizes, spread
 from .schedules import Schedule
 from .transform import sparse
 
 
 def rigl(
-    inner: optax.GradientTransformation, tesa: Any, schedule: Schedule, *, fraction: float = 0.3
+    inner: optax.GradientTransformation, tesa: Any, schedule: Schedule, *, fraction: float = 0.3, block: Block = None
 ) -> optax.GradientTransformationExtraArgs:
     """At each change the live weights of smallest magnitude die, and as many are born where the dense gradient is largest.
 
@@ -35,18 +36,25 @@ def rigl(
       tesa: the first masks, as `sparsify` takes them: `masks.random(params, density=0.05, scope="erk")`.
       schedule: `periodic(...)`.
       fraction: share of the live weights that is replaced at first.
+      block: what dies and is born as a whole, by root mean square, as in `masks.magnitude`; the first masks are of such blocks.
     """
     _check(fraction)
     share = lambda step: fraction / 2 * (1 + jnp.cos(math.pi * step.astype(jnp.float32) / max(schedule.end, 1)))
 
     def choose(masks, params, grads, step, key):
-        return [_moved(m, p, sizes(g), share(step)) for m, p, g in zip(masks, params, grads, strict=True)]
+        return [_moved(m, p, sizes(g), share(step), block) for m, p, g in zip(masks, params, grads, strict=True)]
 
-    return sparse(inner, lambda params: given(tesa, params), schedule, choose, trains=False)
+    return sparse(inner, lambda params: given(tesa, params, block), schedule, choose, trains=False)
 
 
 def evolutionary(
-    inner: optax.GradientTransformation, tesa: Any, schedule: Schedule, *, fraction: float = 0.3, seed: int = 0
+    inner: optax.GradientTransformation,
+    tesa: Any,
+    schedule: Schedule,
+    *,
+    fraction: float = 0.3,
+    block: Block = None,
+    seed: int = 0,
 ) -> optax.GradientTransformationExtraArgs:
     """At each change the live weights of smallest magnitude die, and as many are born at random (SET).
 
@@ -65,17 +73,20 @@ def evolutionary(
         now = jax.random.fold_in(jax.random.wrap_key_data(key), step)
         keys = jax.random.split(now, max(len(masks), 1))
         draws = [jax.random.uniform(keys[i], m.shape) for i, m in enumerate(masks)]
-        return [_moved(m, p, d, jnp.float32(fraction)) for m, p, d in zip(masks, params, draws, strict=True)]
+        return [_moved(m, p, d, jnp.float32(fraction), block) for m, p, d in zip(masks, params, draws, strict=True)]
 
-    return sparse(inner, lambda params: given(tesa, params), schedule, choose, seed=seed)
+    return sparse(inner, lambda params: given(tesa, params, block), schedule, choose, seed=seed)
 
 
-def _moved(mask: jax.Array, param: jax.Array, growth: jax.Array, fraction: jax.Array) -> jax.Array:
-    """The mask with the smallest `fraction` of its live weights dead, and as many of the others alive, of largest `growth`."""
-    live = jnp.sum(mask, dtype=jnp.int32)
+def _moved(mask: jax.Array, param: jax.Array, growth: jax.Array, fraction: jax.Array, block: Block) -> jax.Array:
+    """The mask with the smallest `fraction` of its live units dead, and as many of the others alive, of largest `growth`."""
+    block = sizes_of(block, mask.shape)
+    units = units_of(mask, block)
+    live = jnp.sum(units, dtype=jnp.int32)
     count = jnp.floor(fraction * live.astype(jnp.float32)).astype(jnp.int32)
-    kept = largest(outside(~mask, sizes(param)), live - count)
-    return kept | largest(outside(kept, growth), count)
+    kept = largest(outside(~units, by_block(sizes(param), block)), live - count)
+    born = largest(outside(kept, by_block(jnp.nan_to_num(growth, nan=0.0), block)), count)
+    return spread(kept | born, block, mask.shape)
 
 
 def _check(fraction: float) -> None:

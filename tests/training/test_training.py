@@ -208,6 +208,35 @@ def test_each_param_keeps_its_number_of_live_weights(name, density):
     assert int(state.step) == 9
 
 
+BLOCKS = [(4, 4), (5, None)]  # the second hangs over an edge
+
+
+@pytest.mark.parametrize("block", [BLOCKS[0], *slow(BLOCKS[1:])], ids=str)
+@pytest.mark.parametrize("name", ["rigl", *slow(["evolutionary", "gradual"])])
+def test_blocks_move_as_a_whole(name, block):
+    params = {"w": PARAMS["a"]["w"]}
+    tesa = sj.masks.random(params, density=0.3, block=block)
+    size = tuple(n if b is None else b for n, b in zip((12, 16), block, strict=True))
+    count = tesa["w"].nnzb(size)
+    made = {
+        "rigl": lambda: training.rigl(optax.sgd(0.1), tesa, training.Schedule(0, 9, 1), fraction=1.0, block=block),
+        "evolutionary": lambda: training.evolutionary(
+            optax.sgd(0.1), tesa, training.Schedule(0, 9, 1), block=block, fraction=1.0
+        ),
+        "gradual": lambda: training.gradual(optax.sgd(0.0), training.one_shot(0, 0.3), block=block),
+    }
+    optimizer = made[name]()
+    state = optimizer.init(params)
+    gradient = {"w": normal(12, 16)}
+    _, state = jax.jit(optimizer.update)(gradient, state, params)
+    found = sj.TeSA(np.asarray(state.masks["w"]))
+    assert found == found.coarsen(size)
+    assert found.nnzb(size) == count
+    if name != "evolutionary":
+        source = gradient if name == "rigl" else params
+        assert found == sj.masks.magnitude(source, density=0.3, block=block)["w"]
+
+
 def test_rigl_by_hand():
     """Two of four live weights die and come where the gradient is largest; the others and the moments stay as they were."""
     w = jnp.asarray([[3.0, 0.1, 0, 0], [0.2, 2.0, 0, 0]])
@@ -399,6 +428,14 @@ REFUSED = {
     "masks that do not fit": (
         lambda: training.rigl(optax.sgd(1.0), {"a": {"w": np.eye(3) > 0}}, EVERY_TWO).init(PARAMS),
         r"params\['a'\]\['w'\]: mask has shape \(3, 3\)",
+    ),
+    "blocks that are live in part": (
+        lambda: training.rigl(optax.sgd(1.0), random_masks(), EVERY_TWO, block=(4, 4)).init(PARAMS),
+        r"(?s)2 mismatches.*params\['a'\]\['w'\]: its mask has blocks of \(4, 4\)",
+    ),
+    "a block of another rank": (
+        lambda: training.gradual(optax.sgd(1.0), training.one_shot(1, 0.1), block=(4,)).init(PARAMS),
+        r"params\['a'\]\['w'\]: block \(4,\) has 1 entries",
     ),
     "a fraction above 1": (lambda: training.rigl(optax.sgd(1.0), None, EVERY_TWO, fraction=1.5), r"1.5 is outside \[0, 1\]"),
     "a fraction that is a word": (

@@ -200,7 +200,7 @@ def test_special_numbers_survive(forced, isa, dtype):
         assert np.isinf(np.asarray(y, np.float32)).all()
 
 
-@pytest.mark.parametrize("dtype", [BF16, F16, F64], ids=str)
+@pytest.mark.parametrize("dtype", [BF16, pytest.param(F16, marks=pytest.mark.slow), F64], ids=str)
 def test_gradients_through_sparsify(dtype):
     tesa = {"w": block_tesa((64, 96), (16, 16), 0.3), "b": None}
     params = {"w": jnp.asarray(drawn((64, 96), 1, dtype)), "b": jnp.asarray(drawn((96,), 2, dtype))}

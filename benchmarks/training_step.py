@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pin(args.threads)
     machine, setting = describe(), Setting(args.size, args.layers, args.batch, args.block, args.density)
     print(machine, setting, sep="\n")
-    steps, error = contenders(setting)
+    steps, error = contenders(setting, args.tune)
     timings = interleave(steps, rounds=args.rounds)
     for name, timing in timings.items():
         times = ratio(timings["dense"], timing)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(error > MAX_ERROR)
 
 
-def contenders(setting: Setting) -> tuple[dict[str, Callable[[], object]], float]:
+def contenders(setting: Setting, tune: bool = False) -> tuple[dict[str, Callable[[], object]], float]:
     """By name a call of one step that keeps its params and waits for the result; and how far the compressed one is off.
 
     `dense` trains every element, `masked` keeps the pruned ones zero, `compressed` has no others."""
@@ -85,7 +85,9 @@ def contenders(setting: Setting) -> tuple[dict[str, Callable[[], object]], float
 
     masks = [{"kernel": jnp.asarray(t["kernel"].mask), "bias": jnp.ones(size, bool)} for t in tesa]
     fast = sj.sparsify(model, tesa)
-    lean = fast.compress(params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    lean = fast.compress(params, x)
+    if tune:
+        fast.tune(lean, x)
     masking = lambda grads: jax.tree.map(lambda g, m: jnp.where(m, g, 0), grads, masks)
     steps = {
         "dense": (step_of(model), params),
@@ -116,6 +118,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.training_step", description=__doc__)
     for field in dataclasses.fields(Setting):
         parser.add_argument(f"--{field.name}", type=float if field.name == "density" else int, default=field.default)
+    parser.add_argument("--tune", action="store_true", help="time the kernels of the compressed step first")
     parser.add_argument("--threads", type=int, help="cores to use (default: all)")
     parser.add_argument("--rounds", type=int, default=15, help="samples per step")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")

@@ -41,6 +41,7 @@ from ..interpreters import (
 )
 from ..packed import Packed
 from ..problem import DENSE, Device, Layout, SpMM
+from ..products import varying_as
 from ..progress import announced
 from ..records import Compaction
 from ..specialize import Chooser, is_empty
@@ -220,13 +221,19 @@ class Analysis:
             names = sorted({name for e in missing for name in e.sources})
             raise PackedError(
                 f"this call needs a part of {', '.join(names)} that was not packed: it reads the params otherwise than the "
-                "calls that they were packed for; pack again with this call's arguments in `also=`"
+                f"calls that they were packed for; pack again with this call's arguments in `also=`{self._in_shard_map()}"
             )
         inputs = self.rewritten.program.inputs
         given = {inputs[i]: leaves[i] for i in self.call.data}
-        given |= {e.variable: stored[e.key] for e in entries if e.site is None}
+        given |= {e.variable: varying_as(stored[e.key], e.variable.aval) for e in entries if e.site is None}
         weights = {site: self._weights(site, stored) for site in self.sites}
         return jax.tree.unflatten(self.out_tree, self.rewritten.run(given, weights))
+
+    def _in_shard_map(self) -> str:
+        """What to add to an error there: JAX marks where values begin to vary over devices, and a program reads otherwise."""
+        axes = [getattr(v.aval, "manual_axis_type", None) for v in self.rewritten.program.inputs]
+        varies = any(a is not None and a.varying for a in axes)
+        return ", or call it in `jax.shard_map(..., check_vma=False)`" if varies else ""
 
     def _weights(self, site: Site, stored: Mapping[str, Any]) -> list[Weight]:
         """The stored weights of a site; none for a site that no output needs."""

@@ -12,6 +12,8 @@ from jax.extend import source_info_util
 from jax.extend.core import Literal, Primitive
 from jax.extend.core.primitives import transpose_p
 
+from ..products import varying_as
+
 INLINED = frozenset({"jit", "pjit", "closed_call", "core_closed_call", "call", "core_call"})
 REMAT = frozenset({"checkpoint", "remat", "remat2"})
 
@@ -157,8 +159,14 @@ def bind(equation: Equation, values: Sequence[Any]) -> list:
 def apply(equation: Equation, values: Sequence[Any], **changed: Any) -> list:
     """The results of an equation, with some of its params `changed`."""
     params = equation.primitive.get_bind_params({**equation.params, **changed})
-    out = equation.primitive.bind(*values, **params)
+    out = equation.primitive.bind(*map(_varying, equation.inputs, values), **params)
     return list(out) if equation.primitive.multiple_results else [out]
+
+
+def _varying(atom: Atom, value: Any) -> Any:
+    """Inside `shard_map`: a value that is the same on all devices, in the place of one that is not."""
+    axes = getattr(atom.aval, "manual_axis_type", None)
+    return varying_as(value, atom.aval) if axes is not None and axes.varying else value
 
 
 @contextlib.contextmanager

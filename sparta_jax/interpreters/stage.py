@@ -17,6 +17,7 @@ from .jaxprs import Atom, Constant, Equation, Program, Variable, jaxprs_in
 from .sites import Site
 
 SETTLED = "sparta_jax.settled"  # the name of what compaction makes of the params alone: the prologue keeps it
+VARIED = frozenset({"pvary", "pcast"})  # of one value on all devices, inside `shard_map`: it derives as it did
 UNFOLDED = frozenset({"broadcast_in_dim", "iota", "slice", "dynamic_slice", "gather", "random_bits", "random_wrap", "pad"})
 
 
@@ -112,6 +113,7 @@ class Origins:
 
     def key(self, variable: Variable) -> str:
         """A name for a fixed variable that depends on how it derives from the params and on nothing else."""
+        variable = self._unvaried(variable)
         if variable in self.params:
             return self.params[variable]
         return f"{'+'.join(self.sources(variable))}~{self._digest(variable)}"
@@ -123,7 +125,16 @@ class Origins:
             self._digests[atom] = self._digest_of(atom)
         return self._digests[atom]
 
+    def _unvaried(self, variable: Variable) -> Variable:
+        while variable in self.definition and (equation := self.definition[variable]).name in VARIED:
+            source = equation.inputs[equation.outputs.index(variable)]
+            if not isinstance(source, Variable):
+                break
+            variable = source
+        return variable
+
     def _digest_of(self, variable: Variable) -> str:
+        variable = self._unvaried(variable)
         if variable in self.params:
             return _hash(self.params[variable])
         if variable in self.constants:

@@ -64,6 +64,34 @@ def test_shard_map_sums_the_gradient_of_a_replicated_weight(setting):
     assert_near(jax.jit(jax.grad(loss(local)))(w, x), jax.grad(loss(want))(np.asarray(w), np.asarray(x)))
 
 
+@pytest.fixture
+def perceptron(setting):
+    """A model of which whole channels are dead, its params, its mesh."""
+    mesh, _, w, x = setting
+    params = {"up": w, "bias": w[0], "down": w.T}
+    live = np.arange(w.shape[1]) % 3 > 0
+    tesa = {"up": sj.TeSA.channels(live, 1, w.shape), "bias": sj.TeSA.channels(live, 0, live.shape)}
+    fn = lambda p, x: jnp.tanh(x @ p["up"] + p["bias"]) @ p["down"]
+    specs = dict(mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec("data")), out_specs=PartitionSpec("data"))
+    return sj.sparsify(fn, tesa), params, x, specs
+
+
+def test_weights_stay_sparse_inside_shard_map(perceptron):
+    fast, params, x, specs = perceptron
+    local = jax.shard_map(fast, **specs)
+    host = jax.tree.map(np.asarray, (params, x))
+    assert_near(jax.jit(local)(params, x), fast(*host))
+    gradient = jax.jit(jax.grad(loss(local)))(params, x)
+    jax.tree.map(assert_near, gradient, jax.grad(loss(fast))(*host))
+
+
+@pytest.mark.parametrize("checks", [False, True])
+def test_packed_params_inside_shard_map(perceptron, checks):
+    fast, params, x, specs = perceptron
+    packed, want = fast.pack(params, x), fast(*jax.tree.map(np.asarray, (params, x)))
+    assert_near(jax.jit(jax.shard_map(fast, **specs, check_vma=checks))(packed, x), want)
+
+
 def test_the_plan_is_made_for_the_rows_of_one_device(setting, monkeypatch):
     from sparta_jax.specialize import Chooser
 

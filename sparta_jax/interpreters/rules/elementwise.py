@@ -17,7 +17,7 @@ KEEP_ZERO = (
     p.sin_p, p.tan_p, p.asin_p, p.atan_p, p.sinh_p, p.tanh_p, p.asinh_p, p.atanh_p, p.expm1_p, p.log1p_p,
     p.erf_p, p.erf_inv_p, p.bessel_i1e_p, p.real_p, p.imag_p, p.conj_p, p.complex_p, p.population_count_p,
     p.convert_element_type_p, p.reduce_precision_p, p.copy_p, p.stop_gradient_p, p.name_p, p.nextafter_p,
-    p.sharding_constraint_p, "reshard",
+    p.sharding_constraint_p, "reshard", "pvary", "pcast",
     p.add_p, p.add_jaxvals_p, p.sub_p, p.or_p, p.xor_p,
 )  # fmt: skip
 

@@ -253,7 +253,7 @@ def vary_alike(operands: list[jax.Array]) -> list[jax.Array]:
     return [a if v == union else jax.lax.pcast(a, tuple(union - v), to="varying") for a, v in zip(operands, axes, strict=True)]
 
 
-def varying_as(value: jax.Array, aval) -> jax.Array:
+def varying_as(value: Any, aval) -> Any:
     """A value made to vary over the mesh axes over which `aval` does."""
     missing = aval.manual_axis_type.varying - jax.typeof(value).manual_axis_type.varying
     return jax.lax.pcast(value, tuple(missing), to="varying") if missing else value

@@ -476,7 +476,7 @@ def test_params_are_packed_once():
     fast = sj.sparsify(lambda w, x: x @ w, None)
     with pytest.raises(SpartaTypeError, match="packed already"):
         fast.pack(fast.pack(w, w), w)
-    with pytest.raises(SpartaTypeError, match="what `pack` returned"):
+    with pytest.raises(SpartaTypeError, match="what `pack` or `compress` returned"):
         fast.unpack(w)
 
 

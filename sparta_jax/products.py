@@ -175,6 +175,16 @@ def _run_sddmm(product: Product, plan, x, g):
     return plan.run(x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1]))
 
 
+def on_one_device(ctx: mlir.LoweringRuleContext) -> mlir.LoweringRuleContext:
+    """The context of a lowering rule inside `shard_map`, where what varies over devices no longer matters: kernels mix operands
+    with constants of their own."""
+    varies = lambda a: bool(a.manual_axis_type.varying) if hasattr(a, "manual_axis_type") else False
+    if not any(map(varies, (*ctx.avals_in, *ctx.avals_out))):
+        return ctx
+    plain = lambda avals: [jax.core.ShapedArray(a.shape, a.dtype) for a in avals]
+    return ctx.replace(avals_in=plain(ctx.avals_in), avals_out=plain(ctx.avals_out))
+
+
 def _inner(name: str, out_aval: Callable, problem: Callable, run: Callable) -> Primitive:
     primitive = Primitive(name + "_local")
     primitive.def_abstract_eval(out_aval)
@@ -184,7 +194,7 @@ def _inner(name: str, out_aval: Callable, problem: Callable, run: Callable) -> P
         with warnings.catch_warnings():
             # Since jax 0.11, of kernels that are there for as long as that backend is.
             warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
-            return mlir.lower_fun(functools.partial(run, product, plan), multiple_results=False)(ctx, *operands)
+            return mlir.lower_fun(functools.partial(run, product, plan), multiple_results=False)(on_one_device(ctx), *operands)
 
     mlir.register_lowering(primitive, functools.partial(lower, platform="other"))
     for platform in PLATFORMS:

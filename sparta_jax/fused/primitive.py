@@ -21,7 +21,7 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ..problem import Device, Planner
-from ..products import PLATFORMS, aval_like, default_device, vary_alike
+from ..products import PLATFORMS, aval_like, default_device, on_one_device, vary_alike
 
 
 class Operand(enum.Enum):
@@ -79,7 +79,7 @@ fused_local_p.def_abstract_eval(lambda *avals, operation, planner: _result(opera
 
 def _lower(ctx, *operands, operation: Operation, planner: Planner, platform: str):
     plan = planner.plan(operation.problem(ctx.avals_in, default_device(platform)))
-    return mlir.lower_fun(plan.run, multiple_results=False)(ctx, *operands)
+    return mlir.lower_fun(plan.run, multiple_results=False)(on_one_device(ctx), *operands)
 
 
 mlir.register_lowering(fused_local_p, functools.partial(_lower, platform="other"))

@@ -25,6 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
@@ -181,7 +182,7 @@ def on_one_device(ctx: mlir.LoweringRuleContext) -> mlir.LoweringRuleContext:
     varies = lambda a: bool(a.manual_axis_type.varying) if hasattr(a, "manual_axis_type") else False
     if not any(map(varies, (*ctx.avals_in, *ctx.avals_out))):
         return ctx
-    plain = lambda avals: [jax.core.ShapedArray(a.shape, a.dtype) for a in avals]
+    plain = lambda avals: [ShapedArray(a.shape, a.dtype) for a in avals]
     return ctx.replace(avals_in=plain(ctx.avals_in), avals_out=plain(ctx.avals_out))
 
 

@@ -112,7 +112,7 @@ def models():
     }
 
 
-@pytest.mark.parametrize("name", ["linen", "nnx"])
+@pytest.mark.parametrize("name", [pytest.param("linen", marks=pytest.mark.slow), "nnx"])
 def test_models(name, rng):
     fn, params = models()[name]
     tesa = sj.masks.magnitude(params, density=0.3, block=(16, 16), paths=r"(Dense_.|up|down)/kernel")

@@ -19,6 +19,7 @@ def test_the_grid_holds_every_axis_and_no_case_twice():
     assert {case.m for case in cases} >= {1, 16, 64, 1024, 16384}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 def test_a_dry_run_finds_no_failure(capsys):
     assert gpu.dry([grid()[0].shrunk(128)]) == 0

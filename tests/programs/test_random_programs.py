@@ -33,21 +33,21 @@ def wide():
 
 
 @pytest.mark.usefixtures("wide")
-@settings(SETTINGS, max_examples=60)
+@settings(SETTINGS, max_examples=40)
 @given(st.randoms(use_true_random=False))
 def test_values_and_derivatives(rng):
     holds(generate(rng), 0, facts=False)
 
 
 @pytest.mark.usefixtures("wide")
-@settings(SETTINGS, max_examples=30)
+@settings(SETTINGS, max_examples=20)
 @given(st.randoms(use_true_random=False))
 def test_facts(rng):
     holds(generate(rng), 0)
 
 
 @pytest.mark.usefixtures("wide")
-@settings(SETTINGS, max_examples=30)
+@settings(SETTINGS, max_examples=12)
 @given(st.randoms(use_true_random=False))
 def test_packed(rng):
     holds(generate(rng), 0, packed=True, facts=False)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sparta_jax.formats.bsr import Pattern
-from sparta_jax.kernels.mosaic.schedule import TILE_DEPTH, balance, steps, tiles
+from sparta_jax.kernels.gpu.steps import steps
+from sparta_jax.kernels.mosaic.schedule import TILE_DEPTH, balance, tiles
 from sparta_jax.tesa import TeSA
 
 DENSITIES = (0.0, 0.3, 1.0)

@@ -12,9 +12,9 @@ import pytest
 from sparta_jax.formats.bsr import BSR, Pattern
 from sparta_jax.kernels.mosaic import spmm
 from sparta_jax.kernels.mosaic.tiling import SHARED_MEMORY, Tiling
-from sparta_jax.kernels.mosaic_bsr_spmm import ACTIVATIONS, SIDES, MosaicBsrSpMM
+from sparta_jax.kernels.mosaic_bsr_spmm import SIDES, MosaicBsrSpMM
 from sparta_jax.problem import DENSE, Device, Epilogue, Layout, SpMM
-from sparta_jax.products import apply_epilogue
+from sparta_jax.products import ACTIVATIONS, apply_epilogue
 from sparta_jax.tesa import TeSA
 
 KERNEL = MosaicBsrSpMM()

@@ -13,8 +13,9 @@ from kernels.gpu_cases import BF16, F16, F32, agrees, cross, mask, on, one, oper
 import sparta_jax as sj
 from sparta_jax.kernels.triton.tile import Tile
 from sparta_jax.kernels.triton_bsr_sddmm import TritonBsrSDDMM
-from sparta_jax.kernels.triton_bsr_spmm import ACTIVATIONS, TritonBsrSpMM
+from sparta_jax.kernels.triton_bsr_spmm import TritonBsrSpMM
 from sparta_jax.problem import DENSE, SDDMM, Device, Epilogue, SpMM
+from sparta_jax.products import ACTIVATIONS
 from sparta_jax.tesa import TeSA
 
 KERNELS = {SpMM: TritonBsrSpMM(), SDDMM: TritonBsrSDDMM()}

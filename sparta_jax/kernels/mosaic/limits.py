@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ...problem import Device
 
 HOPPER = ("H100", "H200", "H800", "H20", "GH200")
-NUM_SMS = 132
-"""Streaming multiprocessors of H100 SXM and H200: taken where the device is not known."""
-
 OPERANDS = ("bfloat16", "float16")
 RESULTS = ("bfloat16", "float16", "float32")
 
@@ -38,23 +31,3 @@ def why_not_dtypes(a: np.dtype, b: np.dtype, out: np.dtype) -> str | None:
     if out.name not in RESULTS:
         return f"writes bfloat16, float16 or float32, not {out}"
     return None
-
-
-def num_sms(device: Device) -> int:
-    """How many thread blocks run at once."""
-    return device.cores or NUM_SMS
-
-
-def whole(size: int, tile: int) -> int:
-    """`size` rounded up to whole tiles."""
-    return math.ceil(size / tile) * tile
-
-
-def padded(a: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """`a` with zeros behind its edges."""
-    return jnp.pad(a, [(0, new - old) for old, new in zip(a.shape, shape, strict=True)])
-
-
-def padding_bytes(shape: tuple[int, int], new: tuple[int, int], itemsize: int) -> int:
-    """What `padded` reads and writes; nothing where the shape stays."""
-    return 0 if shape == new else (math.prod(shape) + math.prod(new)) * itemsize

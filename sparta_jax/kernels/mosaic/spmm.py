@@ -10,9 +10,10 @@ import jax.experimental.pallas.mosaic_gpu as plgpu
 import jax.numpy as jnp
 from jax import lax
 
-from ..gpu_activations import ACTIVATIONS
+from ..gpu.activations import ACTIVATIONS
+from ..gpu.steps import Steps
 from . import compat, pipeline
-from .schedule import Steps, Tiles
+from .schedule import Tiles
 from .tiling import CONSUMERS, Tiling
 
 

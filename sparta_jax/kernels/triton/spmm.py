@@ -10,8 +10,8 @@ import jax.experimental.pallas.triton as plt
 import jax.numpy as jnp
 from jax import lax
 
-from ..gpu_activations import ACTIVATIONS
-from ..mosaic.schedule import Steps, sides
+from ..gpu.activations import ACTIVATIONS
+from ..gpu.steps import Steps, sides
 from .grid import on_grid
 from .tile import Tile
 

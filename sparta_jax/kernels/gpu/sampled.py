@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..formats.bsr import BSR, Pattern
-from ..problem import SDDMM
-from .dense import masked
-from .mosaic.schedule import steps
+from ...formats.bsr import BSR, Pattern
+from ...problem import SDDMM
+from ..dense import masked
+from .steps import steps
 
 
 def stored_size(problem: SDDMM) -> int:

@@ -150,6 +150,7 @@ class Report:
       weightless: softmaxes in which masked scores count as weight 0.
       compaction: dead slices, and what became of them; None where there are none.
       fused: operations between the products that are computed as one.
+      estimated: why modelled times are no measurements, `""` where they are.
     """
 
     platform: str
@@ -160,6 +161,7 @@ class Report:
     weightless: tuple[Stayed, ...] = ()
     compaction: Compaction | None = None
     fused: tuple[FusedRecord, ...] = ()
+    estimated: str = ""
 
     @property
     def totals(self) -> dict[str, float]:
@@ -191,6 +193,7 @@ class Report:
         lines = self.compaction.lines() if self.compaction is not None else []
         lines += [[f"dense: {s.name}: {_reasons(s)}"] for s in self.sites if s.stayed_dense]
         lines += [[f"fused: {f.text()}"] for f in self.fused]
+        lines += [[f"modelled times: {self.estimated}"]] if self.estimated and self.sites else []
         kinds = {"dense": self.dense, "loop": self.loops, "no rule": self.without_rule, "softmax": self.weightless}
         for kind, stayed in kinds.items():
             lines += [[f"{kind}: {d.name}: {d.reason} ({d.line})"] for d in stayed]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..interpreters import Fusion, Place, Site, weight_entries
+from ..kernels.gpu.costs import why_estimated
 from ..problem import DENSE, Device, SpMM
 from ..records import FusedRecord, Report, SiteRecord, Stayed
 from ..specialize import roofline
@@ -43,6 +44,7 @@ def report(analysis: Analysis, device: Device) -> Report:
         _weightless(analysis),
         analysis.compaction,
         tuple(fused),
+        why_estimated(device) or "",
     )
 
 

@@ -11,9 +11,8 @@ from ..problem import DENSE, SDDMM, Cost, SpMM
 from ..products import apply_epilogue
 from ..stored import Stored, to_dense, values_at
 from .curves import dense_cost
+from .gpu import costs as gpu_costs
 from .table import register
-
-LAUNCH_SECONDS, EFFICIENCY = 4e-6, 0.8  # of a GPU's own dense products (published for Hopper)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +40,11 @@ class DenseSpMM:
     def cost(self, problem: SpMM, config: Whole) -> Cost:
         if problem.device.platform == "cpu":
             return dense_cost(problem, self.name)
-        weight = problem.k * problem.n * problem.w_dtype.itemsize
-        unpacking = 0.0 if problem.layout == DENSE else 2.0 * weight
-        moved = weight + problem.m * (problem.k * problem.x_dtype.itemsize + problem.n * problem.out_dtype.itemsize)
-        flops, after = 2.0 * problem.m * problem.k * problem.n, epilogue_cost(problem)
-        return Cost(flops + after.flops, moved + after.bytes, EFFICIENCY, LAUNCH_SECONDS, unpacking)
+        unpacking = 0.0 if problem.layout == DENSE else 2.0 * problem.k * problem.n * problem.w_dtype.itemsize
+        product, after = gpu_costs.dense_cost(problem), epilogue_cost(problem)
+        return dataclasses.replace(
+            product, flops=product.flops + after.flops, bytes=product.bytes + after.bytes, packing=unpacking
+        )
 
     def run(self, problem: SpMM, config: Whole, x: jax.Array, weight: Stored, *extras: jax.Array) -> jax.Array:
         w = to_dense(weight)
@@ -73,9 +72,7 @@ class DenseSDDMM:
     def cost(self, problem: SDDMM, config: Whole) -> Cost:
         if problem.device.platform == "cpu":
             return dense_cost(problem, self.name)
-        weight = problem.k * problem.n * problem.out_dtype.itemsize
-        moved = 2 * weight + problem.m * (problem.k * problem.x_dtype.itemsize + problem.n * problem.g_dtype.itemsize)
-        return Cost(2.0 * problem.m * problem.k * problem.n, moved, EFFICIENCY, LAUNCH_SECONDS)
+        return gpu_costs.dense_cost(problem)
 
     def run(self, problem: SDDMM, config: Whole, x: jax.Array, g: jax.Array) -> jax.Array:
         w = jax.lax.dot_general(

@@ -8,6 +8,7 @@ import jax
 
 from ..problem import SDDMM, Cost
 from .gpu import sddmm as front
+from .gpu.costs import measured
 from .gpu.sizes import num_sms
 from .mosaic.limits import why_not_device, why_not_dtypes
 from .mosaic.tiling import LAUNCH, Tiling, deepest, step_efficiency
@@ -44,7 +45,8 @@ class MosaicBsrSDDMM:
         if front.is_zero(problem, config):
             return Cost(0.0, front.stored_bytes(problem), 1.0, LAUNCH)
         efficiency = step_efficiency(config, problem.x_dtype.itemsize) * front.busy(problem, config)
-        return Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH)
+        estimate = Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH)
+        return measured(problem, self.name, estimate, (config.rows, config.cols))
 
     def run(self, problem: SDDMM, config: Tiling, x: jax.Array, g: jax.Array) -> jax.Array:
         def kernel(x, g, pattern):

@@ -9,6 +9,7 @@ import jax
 from ..formats.bsr import BSR
 from ..problem import Cost, SpMM
 from .gpu import spmm as front
+from .gpu.costs import measured
 from .gpu.sizes import num_sms, whole
 from .mosaic import schedule
 from .mosaic.limits import why_not_device, why_not_dtypes
@@ -65,7 +66,8 @@ class MosaicBsrSpMM:
         tiles = _tiles(problem, config)
         done = steps.count * config.depth * whole(problem.m, config.rows) // config.rows
         efficiency = step_efficiency(config, problem.x_dtype.itemsize) * done / (num_sms(problem.device) * tiles.makespan)
-        return Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH)
+        estimate = Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH)
+        return measured(problem, self.name, estimate, (config.depth, config.cols))
 
     def run(self, problem: SpMM, config: Tiling, x: jax.Array, weight: jax.Array | BSR, *extras: jax.Array) -> jax.Array:
         def kernel(x, w, bias):

@@ -8,7 +8,8 @@ import jax
 
 from ..problem import SDDMM, Cost
 from .gpu import sddmm as front
-from .mosaic.tiling import LAUNCH, NARROW
+from .gpu.costs import measured, narrow
+from .mosaic.tiling import LAUNCH
 from .table import register
 from .triton.limits import as_precision, share, why_not_device, why_not_dtypes, why_not_sizes
 from .triton.tile import Tile, tile
@@ -46,9 +47,10 @@ class TritonBsrSDDMM:
     def cost(self, problem: SDDMM, config: Tile) -> Cost:
         if front.is_zero(problem, config):
             return Cost(0.0, front.stored_bytes(problem), 1.0, LAUNCH)
-        narrow = NARROW.get(min(config.rows, config.cols), 1.0)
-        efficiency = share(problem.x_dtype, problem.precision) * narrow * front.busy(problem, config)
-        return Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH)
+        reached = narrow(min(config.rows, config.cols)) * front.busy(problem, config)
+        efficiency = share(problem.x_dtype, problem.precision) * reached
+        estimate = Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH)
+        return measured(problem, self.name, estimate, (config.rows, config.cols))
 
     def run(self, problem: SDDMM, config: Tile, x: jax.Array, g: jax.Array) -> jax.Array:
         def kernel(x, g, pattern):

@@ -10,8 +10,9 @@ import jax
 from ..formats.bsr import BSR
 from ..problem import Cost, SpMM
 from .gpu import spmm as front
+from .gpu.costs import measured, narrow, shallow
 from .gpu.sizes import num_sms, whole
-from .mosaic.tiling import LAUNCH, NARROW, SHALLOW
+from .mosaic.tiling import LAUNCH
 from .table import register
 from .triton.limits import as_precision, share, why_not_device, why_not_dtypes, why_not_sizes
 from .triton.tile import Tile, tile
@@ -58,9 +59,10 @@ class TritonBsrSpMM:
             return Cost(0.0, front.written_bytes(problem), 1.0, LAUNCH)
         programs, sms = whole(problem.m, config.rows) // config.rows * steps.columns, num_sms(problem.device)
         busy = programs / (math.ceil(programs / sms) * sms)
-        narrow = NARROW.get(min(config.rows, config.cols), 1.0) * SHALLOW.get(config.depth, 1.0)
-        efficiency = share(problem.x_dtype, problem.precision) * narrow * busy
-        return Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH)
+        reached = narrow(min(config.rows, config.cols)) * shallow(config.depth) * busy
+        efficiency = share(problem.x_dtype, problem.precision) * reached
+        estimate = Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH)
+        return measured(problem, self.name, estimate, (config.depth, config.cols))
 
     def run(self, problem: SpMM, config: Tile, x: jax.Array, weight: jax.Array | BSR, *extras: jax.Array) -> jax.Array:
         def kernel(x, w, bias):

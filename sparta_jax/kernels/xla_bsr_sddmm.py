@@ -11,6 +11,7 @@ from ..formats.bsr import BSR, Pattern
 from ..formats.dense import masked
 from ..problem import DENSE, SDDMM, Cost, accumulator
 from .curves import live_in, several, sparse_cost
+from .gpu.costs import dense_efficiency, measured
 from .table import register
 from .xla_bsr_spmm import BLOCKS, PART_BYTES, operand_dtype
 
@@ -63,7 +64,9 @@ class XlaBsrSDDMM:
         scattering = stored + problem.k * problem.n * itemsize if problem.layout == DENSE else 0
         gathered = 2.0 * problem.m * nnzb * (br * problem.x_dtype.itemsize + bc * problem.g_dtype.itemsize)
         chunks = -(-problem.m // config.rows)
-        return Cost(2.0 * problem.m * nnzb * br * bc, gathered + 2 * stored * chunks + scattering, 0.35, 2e-5 * chunks)
+        moved = gathered + 2 * stored * chunks + scattering
+        estimate = Cost(2.0 * problem.m * nnzb * br * bc, moved, 0.44 * dense_efficiency(problem), 2e-5 * chunks)
+        return measured(problem, self.name, estimate, config.block)
 
     def run(self, problem: SDDMM, config: Blocks, x: jax.Array, g: jax.Array) -> jax.Array:
         pattern = Pattern.of(problem.pattern, config.block)

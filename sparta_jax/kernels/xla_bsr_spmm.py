@@ -12,6 +12,7 @@ from ..problem import DENSE, Cost, Device, SpMM, accumulator
 from ..products import apply_epilogue
 from .curves import live_in, several, sparse_cost
 from .dense import epilogue_cost
+from .gpu.costs import dense_efficiency, measured
 from .table import register
 
 BLOCKS = ((16, 16), (32, 32), (64, 64), (128, 128))
@@ -69,7 +70,9 @@ class XlaBsrSpMM:
         chunks = -(-problem.m // config.rows)
         after = epilogue_cost(problem)
         flops = 2.0 * problem.m * nnzb * br * bc
-        return Cost(flops + after.flops, stored * chunks + partials + edges + after.bytes, 0.2, 2e-5 * chunks, packing)
+        moved = stored * chunks + partials + edges + after.bytes
+        estimate = Cost(flops + after.flops, moved, dense_efficiency(problem) / 4, 2e-5 * chunks, packing)
+        return measured(problem, self.name, estimate, config.block)
 
     def run(self, problem: SpMM, config: Blocks, x: jax.Array, weight: jax.Array | BSR, *extras: jax.Array) -> jax.Array:
         packed = weight if isinstance(weight, BSR) else BSR.pack(weight, problem.pattern, config.block)

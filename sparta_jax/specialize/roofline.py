@@ -6,6 +6,7 @@ import dataclasses
 
 from ..kernels import native
 from ..machine import current
+from ..machine.gpu import BANDWIDTH, PEAK
 from ..problem import Cost, Device
 
 
@@ -25,7 +26,7 @@ class Roofline:
         return max(arithmetic, cost.bytes / self.bytes_per_s) + cost.packing / self.bytes_per_s + cost.seconds
 
 
-HOPPER = Roofline(9.89e14, 4.8e12)  # NVIDIA H200, bf16 tensor cores, from its data sheet
+HOPPER = Roofline(PEAK, BANDWIDTH)
 OTHER = Roofline(1e14, 1e12)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from ..gpu.costs import narrow, shallow
+
 SHARED_MEMORY = 232_448
 """Bytes of shared memory that one thread block may use on H100 and H200."""
 
@@ -101,13 +103,11 @@ PEAK = 989e12
 DENSE_SHARE = 0.8
 L2_BANDWIDTH = 7.5e12
 LAUNCH = 4e-6
-NARROW = {32: 0.62, 64: 0.92}
-SHALLOW = {32: 0.85}
 
 
 def step_efficiency(tiling: Tiling, itemsize: int) -> float:
     """The share of the peak that the steps reach by themselves: tensor cores or the way from L2, whichever is slower."""
     narrowest = tiling.accumulator[1]
-    tensor_cores = DENSE_SHARE * (NARROW.get(narrowest, 1.0) if narrowest >= 32 else 0.62 * narrowest / 32)
+    tensor_cores = DENSE_SHARE * narrow(narrowest)
     flops_per_byte = 2 * tiling.rows * tiling.cols / ((tiling.rows + tiling.cols) * itemsize)
-    return min(tensor_cores, flops_per_byte * L2_BANDWIDTH / PEAK) * SHALLOW.get(tiling.depth, 1.0)
+    return min(tensor_cores, flops_per_byte * L2_BANDWIDTH / PEAK) * shallow(tiling.depth)

@@ -15,7 +15,7 @@ MAX_ELEMENTS = 2**31 - 1
 
 # Shares of a dense bfloat16 product's peak; estimates, not measurements of these kernels. Triton is assumed to reach two thirds
 # of XLA's own product; TF32 has half the rate, and float32 runs outside the tensor cores.
-SHARES = {"bfloat16": 0.55, "float16": 0.55, "tf32": 0.27, "float32": 0.04}
+SHARES = {"bfloat16": 0.55, "float16": 0.55, "tf32": 0.27, "float32": 0.01}
 
 
 def why_not_device(device: Device) -> str | None:

@@ -4,6 +4,7 @@ from .current import cpu_name as cpu_name
 from .current import current as current
 from .current import forget as forget
 from .current import key as key
+from .current import shipped as shipped
 from .curve import Curve as Curve
 from .record import Machine as Machine
 from .store import directory as directory

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..kernels import kernels, native
-from ..machine import Curve, Machine, forget, key, write
+from ..machine import Curve, Machine, forget, key, shipped, write
 from ..machine.record import to_json
 from ..problem import CSR_LAYOUT, DENSE, SDDMM, Layout, SpMM
 from ..products import default_device
 from ..progress import announced
 from . import choose
+from .adaptation import adapted_curves
 from .probes import (
     BACK_ROWS,
     DENSE_ROWS,
@@ -35,14 +36,16 @@ from .probes import (
 )
 
 Curves = dict[str, dict[str, Parts]]
-PASSES = 3  # over all probes: the first compiles, each takes about two seconds
+PASSES = 2  # over the probes of a calibration
+TABLE_PASSES = 3  # over those of a whole table
 DTYPES = tuple(np.dtype(name) for name in ("bfloat16", "float16"))
 
 
 def calibrate() -> Path:
     """Measures on this machine's CPU what products take there, and writes it into the user's cache directory.
 
-    Takes a few seconds; the machine should be idle. The file is readable JSON, named by CPU model, instruction set, number of
+    Takes about four seconds; the machine should be idle. A few products are measured for each kernel and class of blocks, and
+    the tables that come with the library follow them. The file is readable JSON, named by CPU model, instruction set, number of
     threads and versions; processes that find it there plan by it, others by tables that come with the library. Programs that
     were compiled before keep their plans: calibrate first.
 
@@ -50,30 +53,45 @@ def calibrate() -> Path:
       The file's path: in `$SPARTA_JAX_CACHE_DIR`, else in `sparta_jax` under `$XDG_CACHE_HOME` or `~/.cache`.
     """
     with announced("calibrating the model of this CPU"):
-        machine = measured()
+        machine = adapted()
     path = write("machine", machine.key, to_json(machine))
     forget()
     choose.forget()
     return path
 
 
-def measured(passes: int = PASSES) -> Machine:
-    """The table of this process' CPU with its threads and the instruction set in use."""
+def adapted(passes: int = PASSES) -> Machine:
+    """The shipped table of the instruction set in use, in proportion to what a few products take on this process' CPU with its
+    threads."""
     probe = Probe(default_device("cpu"))
+    base = shipped(native.isa()).shared_by(probe.device.cores)
+    return _machine(probe, passes, lambda: {**adapted_curves(base, probe, _implementation()), "dtypes": _dtypes(probe)})
+
+
+def measured(passes: int = TABLE_PASSES) -> Machine:
+    """The table of this process' CPU with its threads and the instruction set in use, every knot of it measured."""
+    probe = Probe(default_device("cpu"))
+    return _machine(probe, passes, lambda: _whole_curves(probe, _implementation()))
+
+
+def _machine(probe: Probe, passes: int, curves_now: Callable[[], Curves]) -> Machine:
     for _ in range(passes):
-        machine = _machine(probe)
-    return machine
+        curves = curves_now()
+    bandwidth = 4e12 / curves["dense_spmm"]["1024x1024"]["live"].at(1)
+    own = key(native.isa(), probe.device.cores)
+    return Machine(own, "calibrated", max(_rates(curves)), bandwidth, probe.foreign, curves)
 
 
-def _machine(probe: Probe) -> Machine:
-    implementation = "native" if native.why_unavailable() is None else "xla"
+def _implementation() -> str:
+    return "native" if native.why_unavailable() is None else "xla"
+
+
+def _whole_curves(probe: Probe, implementation: str) -> Curves:
     curves = {**_dense(probe), **_sparse(probe, implementation), "epilogue_xla": xla_epilogues(probe)}
     curves |= {"dtypes": _dtypes(probe), "dense_unpacking": _unpacking(probe)}
     if implementation == "native":
         curves["epilogue_native"] = native_epilogues(kernels[SpMM]["native_bsr_spmm"], probe)
-    bandwidth = 4e12 / curves["dense_spmm"]["1024x1024"]["live"].at(1)
-    own = key(native.isa(), probe.device.cores)
-    return Machine(own, "calibrated", max(_rates(curves)), bandwidth, probe.foreign, curves)
+    return curves
 
 
 def _dense(probe: Probe) -> Curves:

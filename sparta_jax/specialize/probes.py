@@ -84,7 +84,7 @@ def layouts_of(kernel: Kernel, probe: Probe) -> Iterator[tuple[str, Layout]]:
     blocks = BLOCKS if kernel.implementation == "native" else XLA_BLOCKS
     for layout in (*(Layout("bsr", b) for b in blocks), CSR_LAYOUT):
         br, bc = block = layout.block or (1, 1)
-        problem = _problem(kernel, probe)(1, pattern(block, DENSITIES[0]), layout)
+        problem = problem_of(kernel, probe)(1, pattern(block, DENSITIES[0]), layout)
         if layout.format in kernel.name and kernel.why_not(problem) is None:
             yield f"{br}x{bc}", layout
 
@@ -96,6 +96,11 @@ def pattern(block: tuple[int, int], density: float, side: int = SIDE) -> TeSA:
     return TeSA.blocks(cells, block, (side, side))
 
 
+def whole(side: int) -> TeSA:
+    """A square weight without dead elements."""
+    return TeSA.blocks(np.ones((1, 1), bool), (side, side), (side, side))
+
+
 def sparse_parts(kernel: Kernel, layout: Layout, probe: Probe, rows: Sequence[int], **more) -> Parts:
     """Curves of a kernel in one layout: time per live element, and around that per element of x and y.
 
@@ -103,7 +108,7 @@ def sparse_parts(kernel: Kernel, layout: Layout, probe: Probe, rows: Sequence[in
     block = layout.block or (1, 1)
     few, many = (pattern(block, d) for d in DENSITIES)
     live = [tesa.nnzb(block) * block[0] * block[1] for tesa in (few, many)]
-    time = lambda m, tesa: max(probe(_problem(kernel, probe)(m, tesa, layout, **more), kernel) - probe.foreign, 1e-8)
+    time = lambda m, tesa: max(probe(problem_of(kernel, probe)(m, tesa, layout, **more), kernel) - probe.foreign, 1e-8)
     totals = {m: time(m, many) for m in rows}
     around = {m: _around(time(m, few), totals[m], *live) for m in {rows[0], rows[len(rows) // 2], rows[-1]}}
     curve = Curve.of(around)
@@ -119,7 +124,7 @@ def _around(short: float, long: float, few: int, many: int) -> float:
 def packing_parts(kernel: Kernel, layout: Layout, probe: Probe) -> Parts:
     """What packing from a dense weight, or unpacking into one, takes per live element."""
     block, m = layout.block or (1, 1), 16
-    tesa, make = pattern(block, DENSITIES[1]), _problem(kernel, probe)
+    tesa, make = pattern(block, DENSITIES[1]), problem_of(kernel, probe)
     dense, packed = make(m, tesa, DENSE), make(m, tesa, layout)
     wanted = str(next(iter(kernel.configs(packed))))
     config = next((c for c in kernel.configs(dense) if str(c) == wanted), None)
@@ -139,26 +144,25 @@ def unpacking_parts(kernel: Kernel, layout: Layout, probe: Probe) -> Parts:
 
 def dense_parts(kernel: Kernel, probe: Probe, side: int, rows: Sequence[int], **more) -> Parts:
     """The curve of XLA's dense product at one size of the weight."""
-    tesa = TeSA.blocks(np.ones((1, 1), bool), (side, side), (side, side))
-    make = _problem(kernel, probe)
-    return {"live": _curve({m: probe(make(m, tesa, DENSE, **more), kernel) / side**2 for m in rows})}
+    make = problem_of(kernel, probe)
+    return {"live": _curve({m: probe(make(m, whole(side), DENSE, **more), kernel) / side**2 for m in rows})}
 
 
-def xla_epilogues(probe: Probe) -> dict[str, Parts]:
+def xla_epilogues(probe: Probe, names: Sequence[str] = ("sum", *ACTIVATIONS)) -> dict[str, Parts]:
     """XLA's own passes behind a product, per element of the result."""
     y = jnp.asarray(np.random.default_rng(0).standard_normal((256, SIDE), np.float32))
     passes = {"sum": lambda y: y + y[0], **ACTIVATIONS}
     seconds = lambda name: max(probe.least(("epilogue", name), lambda: _jitted(passes[name], y)) - probe.idle, 0.0)
-    return {name: {"element": _curve({1: seconds(name) / y.size})} for name in passes}
+    return {name: {"element": _curve({1: seconds(name) / y.size})} for name in names}
 
 
-def native_epilogues(kernel: Kernel, probe: Probe) -> dict[str, Parts]:
+def native_epilogues(kernel: Kernel, probe: Probe, names: Sequence[str] = ("sum", *ACTIVATIONS)) -> dict[str, Parts]:
     """What each epilogue adds to a native product, per element of the result."""
     tesa, layout, m = pattern((32, 32), DENSITIES[0]), Layout("bsr", (32, 32)), 128
     time = lambda epilogue: probe(probe.spmm(m, tesa, layout, epilogue=epilogue), kernel)
     plain = time(Epilogue())
     epilogues = {"sum": Epilogue(bias=True, residual=True), **{a: Epilogue(activation=a) for a in ACTIVATIONS}}
-    return {name: {"element": _curve({1: max(time(e) - plain, 0.0) / (m * SIDE)})} for name, e in epilogues.items()}
+    return {name: {"element": _curve({1: max(time(epilogues[name]) - plain, 0.0) / (m * SIDE)})} for name in names}
 
 
 def dtype_factors(kernel: Kernel, layout: Layout, probe: Probe, dtypes: Sequence[np.dtype]) -> Parts:
@@ -173,7 +177,7 @@ def kernels_of(implementation: str) -> list[Kernel]:
     return [k for problem in (SpMM, SDDMM) for k in kernels[problem].values() if k.implementation == implementation]
 
 
-def _problem(kernel: Kernel, probe: Probe) -> Callable[..., SpMM | SDDMM]:
+def problem_of(kernel: Kernel, probe: Probe) -> Callable[..., SpMM | SDDMM]:
     return probe.spmm if kernel.problem is SpMM else probe.sddmm
 
 

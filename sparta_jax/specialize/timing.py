@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..formats.bsr import Pattern
@@ -16,6 +15,9 @@ from ..formats.csr import ELEMENT
 from ..problem import DENSE, SDDMM, Kernel, Layout, SpMM
 from ..stored import of_arrays, values_shape
 from ..tesa import TeSA
+
+ALIKE, AGREED = 3, 0.02  # shortest calls, and by what share they differ, where a machine is not disturbed
+UNDISTURBED = 0.1  # of the time, which is enough then
 
 Call = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
@@ -30,7 +32,7 @@ def call_of(problem: SpMM | SDDMM, kernel: Kernel, config: Any) -> Call:
 
 def operands_of(problem: SpMM | SDDMM) -> list[Any]:
     """What `run` takes, normal; the weight zero where it is dead."""
-    draw = lambda shape, dtype: jnp.asarray(noise(shape).astype(dtype))
+    draw = lambda shape, dtype: jax.device_put(noise(shape).astype(dtype, copy=False))
     if isinstance(problem, SDDMM):
         return [draw((problem.m, problem.k), problem.x_dtype), draw((problem.m, problem.n), problem.g_dtype)]
     operands = [draw((problem.m, problem.k), problem.x_dtype), weight_of(problem.pattern, problem.layout, problem.w_dtype)]
@@ -43,12 +45,14 @@ def operands_of(problem: SpMM | SDDMM) -> list[Any]:
 
 @functools.lru_cache(maxsize=8)
 def weight_of(tesa: TeSA, layout: Layout, dtype: np.dtype) -> Any:
-    """A weight in a layout. Made on the host: a program for each pattern would take longer than what is timed."""
+    """A weight in a layout. Made on the host: a program for each shape would take longer than what is timed."""
     if layout == DENSE:
-        return jnp.asarray(np.where(tesa.mask, noise(tesa.shape), np.float32(0)).astype(dtype))
+        values = noise(tesa.shape)
+        masked = values if tesa.nnz == values.size else np.where(tesa.mask, values, np.float32(0))
+        return jax.device_put(masked.astype(dtype, copy=False))
     tables = Pattern.of(tesa, layout.block or ELEMENT)
     values = noise(values_shape(tesa, layout)).astype(dtype)
-    return of_arrays([jnp.asarray(a) for a in (values, tables.indptr, tables.indices)], layout, tesa.shape)
+    return of_arrays([jax.device_put(a) for a in (values, tables.indptr, tables.indices)], layout, tesa.shape)
 
 
 def noise(shape: tuple[int, ...]) -> np.ndarray:
@@ -78,13 +82,16 @@ def interleaved(
 
 
 def least(call: Call, seconds: float) -> float:
-    """The shortest of as many calls as fit into that time, three at least: what the machine can do when it is not disturbed."""
+    """The shortest of as many calls as fit into that time, three at least: what the machine can do when it is not disturbed.
+
+    Where the three shortest agree, it was not, and a part of the time is enough."""
     call()
-    best, spent, count = float("inf"), 0.0, 0
-    while spent < seconds or count < 3:
-        took = _mean(call, 1)
-        best, spent, count = min(best, took), spent + took, count + 1
-    return best
+    samples: list[float] = []
+    while sum(samples) < seconds or len(samples) < ALIKE:
+        samples = sorted([*samples, _mean(call, 1)])
+        if len(samples) >= ALIKE and samples[ALIKE - 1] < (1 + AGREED) * samples[0] and sum(samples) > seconds * UNDISTURBED:
+            break
+    return samples[0]
 
 
 def _once(call: Call) -> float:

@@ -164,6 +164,12 @@ def _sddmm_problem(product: Product, avals, device: Device) -> SDDMM:
     )
 
 
+def problem_of(primitive: str, product: Product, avals: Sequence[Any], device: Device) -> SpMM | SDDMM | None:
+    """What a kernel is asked where a primitive of that name is bound to operands of these types; None if it is no product."""
+    make = {"spmm": _spmm_problem, "spmm_epilogue": _spmm_problem, "sddmm": _sddmm_problem}.get(primitive)
+    return None if make is None else make(product, avals, device)
+
+
 def _run_spmm(product: Product, plan, x, values, *rest):
     tables, extras = rest[: product.tables], list(rest[product.tables :])
     if product.epilogue.residual:

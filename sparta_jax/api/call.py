@@ -91,11 +91,11 @@ class Signature:
         self._check_packed(argnums, args, kwargs)
         packed = tuple(args[i] for i in argnums if isinstance(args[i], Packed))
         compressed = [args[i] for i in sorted(argnums) if isinstance(args[i], Compressed)]
-        statics = self._statics(args)
+        statics = self.statics(args)
         shown = [a.origin.structs() if isinstance(a, (Packed, Compressed)) else a for a in args]
         dynamic = {i: a for i, a in enumerate(shown) if i not in statics}
-        keywords = {k: v for k, v in kwargs.items() if k not in self._static_names}
-        constants = {k: v for k, v in kwargs.items() if k in self._static_names}
+        keywords = {k: v for k, v in kwargs.items() if k not in self.static_names}
+        constants = {k: v for k, v in kwargs.items() if k in self.static_names}
         paths, treedef = jax.tree_util.tree_flatten_with_path((dynamic, keywords))
         for path, leaf in paths:
             _check_leaf(self._name(path), leaf)
@@ -164,7 +164,7 @@ class Signature:
             if found and found != set(argnums):
                 raise PackedError(f"arguments {argnums} are the params: some came {word}, some did not; {verb} them together")
 
-    def _statics(self, args: tuple) -> set[int]:
+    def statics(self, args: tuple) -> set[int]:
         """Positions of the static ones among the positional arguments; told by names alone where no number is given."""
         numbers = self.static_argnums or [i for i, name in enumerate(self._names) if name in self.static_argnames]
         statics = {i % len(args) for i in numbers if -len(args) <= i < len(args)}
@@ -175,7 +175,7 @@ class Signature:
         return statics
 
     @functools.cached_property
-    def _static_names(self) -> frozenset[str]:
+    def static_names(self) -> frozenset[str]:
         """The names of static arguments; told by numbers alone where no name is given."""
         names = self._names
         numbers = () if self.static_argnames else self.static_argnums
@@ -189,8 +189,8 @@ class Signature:
         """Raises `SpartaTypeError` if a static argument cannot be hashed."""
         if not self.static_argnums and not self.static_argnames:
             return
-        statics = {f"{self._argument_name(i)} (position {i})": args[i] for i in self._statics(args)}
-        statics |= {k: v for k, v in kwargs.items() if k in self._static_names}
+        statics = {f"{self._argument_name(i)} (position {i})": args[i] for i in self.statics(args)}
+        statics |= {k: v for k, v in kwargs.items() if k in self.static_names}
         for name, value in statics.items():
             try:
                 hash(value)

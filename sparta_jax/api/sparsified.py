@@ -23,7 +23,7 @@ from .compress import compress_params, run_compressed
 from .pack import pack, unpack
 from .propagation import Propagation, propagation_of
 from .report import report
-from .tune import tuned
+from .tune import gradient_of, tuned
 
 PLATFORMS = ("cpu", "gpu", "cuda", "rocm", "tpu", "METAL")
 
@@ -116,7 +116,7 @@ class Sparsified:
         """What is done at each product, and why; all arguments may be `ShapeDtypeStruct`s, the params may be packed."""
         return report(self._analysis(args, kwargs), self._device())
 
-    def tune(self, *args, cached: bool = False, **kwargs) -> Report:
+    def tune(self, *args, cached: bool = False, gradients: bool | None = None, **kwargs) -> Report:
         """Times the best few kernels, by the model, and dense at every product of this call, and keeps the winners.
 
         From then on calls of these shapes, `pack` and `report` go by what was measured. Call it before `pack`, which then
@@ -127,6 +127,8 @@ class Sparsified:
           *args: the arguments of a call; all may be `ShapeDtypeStruct`s, as random data is used.
           cached: whether to take from the cache directory (see `calibrate`) what was timed there before, and to keep there
             what is timed now.
+          gradients: whether the products of the gradient in the params are timed, too (transposed ones, and those at the
+            weights' live elements). None: where the params are compressed, which is for training.
           **kwargs: keyword arguments of the call.
 
         Returns:
@@ -135,7 +137,8 @@ class Sparsified:
         Raises:
           SpartaValueError: if the function is made for another platform than this process computes on.
         """
-        self._chooser = tuned(self._analysis(args, kwargs), self._device(), cached)
+        gradient = functools.partial(gradient_of, self._jitted, self._signature, args, kwargs)
+        self._chooser = tuned(self._analysis(args, kwargs), self._device(), cached, gradients, gradient)
         self._jitted = self._compiled()
         return self.report(*args, **kwargs)
 

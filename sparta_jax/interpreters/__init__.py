@@ -29,6 +29,7 @@ from .jaxprs import Program as Program
 from .jaxprs import Variable as Variable
 from .jaxprs import bind as bind
 from .jaxprs import evaluate as evaluate
+from .jaxprs import jaxprs_in as jaxprs_in
 from .jaxprs import trace as trace
 from .losses import Loss as Loss
 from .losses import opportunities as opportunities

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..machine import key, read, write
-from ..problem import Plan, SpMM
+from ..problem import SDDMM, Plan, SpMM
 
 KIND = "tuned"
 Candidate = tuple[str, str]  # a kernel's name, and its config as it prints itself
@@ -31,7 +31,7 @@ class Tuned:
     def has(self, problem: Any) -> bool:
         return problem in self.seconds
 
-    def with_(self, more: Mapping[SpMM, Mapping[Candidate, float]]) -> Tuned:
+    def with_(self, more: Mapping[SpMM | SDDMM, Mapping[Candidate, float]]) -> Tuned:
         return Tuned({**self.seconds, **more})
 
 
@@ -42,21 +42,21 @@ def candidate(plan: Plan) -> Candidate:
     return plan.kernel.name, str(plan.config)
 
 
-def digest(problem: SpMM) -> str:
+def digest(problem: SpMM | SDDMM) -> str:
     """The same in every process, unlike a hash."""
     facts = {f.name: getattr(problem, f.name) for f in dataclasses.fields(problem) if f.name != "pattern"}
     text = repr((type(problem).__name__, problem.pattern.digest, sorted((name, str(v)) for name, v in facts.items())))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def load(problems: Sequence[SpMM], isa: str, threads: int) -> dict[SpMM, dict[Candidate, float]]:
+def load(problems: Sequence[SpMM | SDDMM], isa: str, threads: int) -> dict[SpMM | SDDMM, dict[Candidate, float]]:
     """What is on disk for these problems, measured on this machine."""
     table = (read(KIND, key(isa, threads)) or {}).get("seconds", {})
     found = {problem: _read(table.get(digest(problem))) for problem in problems}
     return {problem: seconds for problem, seconds in found.items() if seconds}
 
 
-def store(measured: Mapping[SpMM, Mapping[Candidate, float]], isa: str, threads: int) -> None:
+def store(measured: Mapping[SpMM | SDDMM, Mapping[Candidate, float]], isa: str, threads: int) -> None:
     """Adds to what is on disk; where two processes do so at once, one of them may be measured again later."""
     own = key(isa, threads)
     table = dict((read(KIND, own) or {}).get("seconds", {}))

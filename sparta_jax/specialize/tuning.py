@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from ..kernels import native
-from ..problem import DENSE, Plan, SpMM
+from ..problem import DENSE, SDDMM, Plan, SpMM
 from ..progress import announced
 from . import tuned
 from .choose import Chooser, is_empty
@@ -19,7 +19,7 @@ HOPELESS = 2.0  # times modelled dense, above which nothing is timed
 SAMPLE_SECONDS, BUDGET_SECONDS, ROUNDS = 1e-3, 0.15, (3, 11)
 
 
-def tune(chooser: Chooser, problems: Sequence[SpMM], cached: bool) -> Chooser:
+def tune(chooser: Chooser, problems: Sequence[SpMM | SDDMM], cached: bool) -> Chooser:
     """The chooser that knows what the best candidates of these problems take.
 
     Of a weight that comes dense, the best layouts are timed too: the problem as it is once the weight is packed.
@@ -40,16 +40,18 @@ def tune(chooser: Chooser, problems: Sequence[SpMM], cached: bool) -> Chooser:
     return dataclasses.replace(chooser, tuned=chooser.tuned.with_({**known, **measured}))
 
 
-def forms(chooser: Chooser, problem: SpMM) -> list[SpMM]:
-    """The problem, and where its weight comes dense also with it in the layouts that are modelled best."""
-    if problem.layout != DENSE:
+def forms(chooser: Chooser, problem: SpMM | SDDMM) -> Sequence[SpMM | SDDMM]:
+    """The problem, and where its weight comes dense also with it in the layouts that are modelled best.
+
+    Not of a gradient's products: weights are packed for those of calls."""
+    if problem.layout != DENSE or isinstance(problem, SDDMM) or problem.transposed:
         return [problem]
     packed = [dataclasses.replace(problem, layout=layout) for layout in chooser.layouts([problem]) if layout != DENSE]
     packed = [p for p in packed if chooser.plan(p).kernel.implementation != "dense"]
     return [problem, *sorted(packed, key=lambda p: chooser.plan(p).seconds)[:LAYOUTS]]
 
 
-def candidates(chooser: Chooser, problem: SpMM) -> list[Plan]:
+def candidates(chooser: Chooser, problem: SpMM | SDDMM) -> list[Plan]:
     """What is timed for a problem: the best few sparse plans by the model, and dense."""
     plans = sorted(chooser.plans(problem), key=lambda plan: plan.seconds)
     dense = [plan for plan in plans if plan.kernel.implementation == "dense"]

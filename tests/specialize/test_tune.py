@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import sparta_jax as sj
-from sparta_jax.errors import SpartaValueError
+from sparta_jax.api.tune import products_in
+from sparta_jax.errors import SpartaTypeError, SpartaValueError
 from sparta_jax.machine import forget, read
-from sparta_jax.problem import DENSE, Layout
+from sparta_jax.problem import DENSE, SDDMM, Layout
+from sparta_jax.products import default_device
 from sparta_jax.specialize import tuning
 
 SHAPE = (256, 192)
@@ -144,6 +146,44 @@ def test_gradients_stay_exact(times, case):
     times["dense_spmm"] = 0.1
     fast.tune(w, x)
     assert error(jax.grad(loss)(w), np.asarray(before, float)) < 1e-5
+
+
+def layers(params, x):
+    """Two products in a loop that stays one, and one that is checkpointed."""
+    hidden, _ = jax.lax.scan(lambda h, _: (jnp.tanh(h @ params["loop"]), None), x, length=2)
+    return jax.checkpoint(lambda h: jax.nn.relu(h @ params["last"] + params["bias"]))(hidden), jnp.argmax(hidden)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_gradients_products_are_timed(compressed, times, rng):
+    blocks = lambda rows, columns: (rng.random((rows, columns)) < 0.3).repeat(16, 0).repeat(16, 1)
+    masks = {"loop": blocks(8, 8), "last": blocks(8, 6), "bias": None}
+    params = {"loop": np.zeros((128, 128)), "last": np.zeros((128, 96)), "bias": np.zeros(96)}
+    params = {name: jnp.asarray(rng.standard_normal(w.shape, np.float32)) for name, w in params.items()}
+    x = jnp.asarray(rng.standard_normal((64, 128), np.float32))
+    fast = sj.sparsify(layers, masks, unroll=False)
+    given = fast.compress(params) if compressed else params
+    times["native_bsr_sddmm"] = times["native_bsr_spmm"] = 0.25
+    fast.tune(given, x, gradients=None if compressed else True)
+    kinds = {(type(p).__name__, getattr(p, "transposed", False)) for p in times["log"]}
+    assert kinds == {("SpMM", False), ("SpMM", True), ("SDDMM", False)}
+    asked = products_in(jax.make_jaxpr(jax.grad(lambda p: jnp.sum(fast(p, x)[0] ** 2)))(given), default_device("cpu"))
+    assert set(asked) <= set(fast._chooser.tuned.seconds)
+
+
+def test_a_gradient_is_timed_where_it_is_asked_for(times, case):
+    fast, w, x, _ = case
+    fast.tune(w, x)
+    assert not any(isinstance(p, SDDMM) for p in times["log"])
+    with pytest.raises(SpartaTypeError, match="packed"):
+        fast.tune(fast.pack(w, x), x, gradients=True)
+
+
+def test_static_arguments_of_a_gradient(times, rng):
+    fast = sj.sparsify(lambda w, x, flag, scale: x @ w if flag else x, np.eye(64) > 0, static_argnames=("flag", "scale"))
+    w, x = jnp.asarray(rng.standard_normal((64, 64), np.float32)), jax.ShapeDtypeStruct((8, 64), np.float32)
+    fast.tune(w, x, True, scale=2, gradients=True)
+    assert any(isinstance(p, SDDMM) for p in times["log"])
 
 
 def test_cached_times_are_not_measured_again(times, case):

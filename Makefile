@@ -133,7 +133,7 @@ mobilenet: $(VENV)/.installed-test
 digits: $(VENV)/.installed-digits
 	$(RUN) -m benchmarks.digits --json benchmarks/results/digits/digits.json $(ARGS)
 
-## make performance  rewrites docs/performance.md from benchmarks/results/
+## make performance  rewrites docs/performance.md, and the README's tables, from benchmarks/results/
 performance: $(VENV)/.installed-test
 	$(RUN) -m benchmarks.tables
 

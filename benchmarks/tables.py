@@ -1,11 +1,11 @@
-"""`python -m benchmarks.tables`: writes `docs/performance.md` from `benchmarks/results/*.json`."""
+"""`python -m benchmarks.tables`: writes `docs/performance.md`, and the tables of README.md, from `benchmarks/results/`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import digits_results, encoder, gpu_results, planning_results
+from . import digits_results, encoder, front_page, gpu_page, planning_results
 from .machine import ROOT
 from .peers import show
 from .results import SLOWER, Outcome, Run, load
@@ -37,6 +37,7 @@ Cell = Callable[[Outcome], str]
 def main() -> None:
     runs = [(path, load(path)) for path in sorted(RESULTS.glob("*.json"))]
     PAGE.write_text(page(runs))
+    front_page.write()
     print(f"{PAGE.relative_to(ROOT)}: {len(runs)} runs")
 
 
@@ -46,7 +47,7 @@ def page(runs: Iterable[tuple[Path, Run]]) -> str:
         encoder.section(),
         show.section(),
         *(section(path, run) for path, run in runs),
-        *gpu_results.sections(),
+        *gpu_page.sections(),
         planning_results.section(),
         digits_results.section(),
     ]

@@ -117,7 +117,7 @@ def spmm(
       dtype: of the result; None: that of `x`.
       order: `i32[nnzb]`, which block each entry of the transposed pattern is; every block is then read as its transpose.
       bias: `[n]`, cast to `dtype`.
-      activation: one of `ACTIVATIONS`; in float64 None or relu.
+      activation: one of `ACTIVATIONS`.
       residual: `[m, n]`, cast to `dtype`.
 
     Returns:

@@ -10,7 +10,6 @@ import numpy as np
 
 from ..formats.bsr import BSR, Pattern
 from ..problem import DENSE, SDDMM, Cost, Layout, SpMM
-from ..products import apply_epilogue
 from ..tesa import TeSA
 from . import native
 from .curves import live_in, sparse_cost
@@ -119,11 +118,15 @@ class NativeBsrSpMM:
         if config.turned:
             blocks = blocks.swapaxes(1, 2).at[order].get(mode="promise_in_bounds", unique_indices=True)
             order = None
-        product = functools.partial(native.spmm, x, blocks, indptr, indices, problem.n, dtype=problem.out_dtype, order=order)
         epilogue, rest = problem.epilogue, list(extras)
-        if problem.out_dtype in native.DOUBLE and epilogue.activation not in (None, "relu"):
-            return apply_epilogue(epilogue, product(), *extras)
-        return product(
+        return native.spmm(
+            x,
+            blocks,
+            indptr,
+            indices,
+            problem.n,
+            dtype=problem.out_dtype,
+            order=order,
             bias=rest.pop(0) if epilogue.bias else None,
             activation=epilogue.activation,
             residual=rest.pop(0) if epilogue.residual else None,

@@ -42,7 +42,7 @@ def spmm(
       n: the size of the result's last axis.
       threads: how many may work at once; each has scratch memory for one panel of rows.
       bias: `[n]`.
-      activation: one of `ACTIVATIONS`; in float64 `"relu"` alone.
+      activation: one of `ACTIVATIONS`.
       residual: `[m, n]`.
 
     Returns:

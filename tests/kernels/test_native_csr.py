@@ -132,10 +132,15 @@ def test_epilogues(activation):
             assert distance(got, np.asarray(apply_epilogue(epilogue, x @ w, *extras), np.float64)) < 2e-6
 
 
-def test_float64_has_no_smooth_activation():
-    d = np.dtype(np.float64)
-    problem = SpMM(3, elements(8, 8, 0.5), CSR_LAYOUT, d, d, d, CPU, epilogue=Epilogue(True, "silu"))
-    assert "silu" in str(SPMM.why_not(problem))
+@pytest.mark.parametrize("activation", native.ACTIVATIONS)
+def test_epilogues_in_float64(activation):
+    with jax.enable_x64(True):
+        tesa, epilogue = elements(60, 45, 0.2), Epilogue(True, activation, True)
+        w = weight(tesa, "float64")
+        for m in (1, 5, 37):
+            x, bias, residual = (jnp.asarray(normal(s, i), "float64") for i, s in enumerate([(m, 60), (45,), (m, 45)]))
+            got = product(problem_of(m, tesa, dtype="float64", epilogue=epilogue), x, w, bias, residual)
+            assert distance(got, np.asarray(apply_epilogue(epilogue, x @ w, bias, residual))) < 1e-13
 
 
 @pytest.mark.skipif(not MASKS.is_file(), reason="SPARTA_JAX_DATA names no dlmc_masks.npz")

@@ -1,16 +1,10 @@
-// Activations of whole vectors, to about 1e-7 of the true value (not only of the largest one).
+// Activations of whole vectors, of float32 to about 1e-7 of the true value (not only of the largest one).
 #pragma once
+#include "activation_double.h"
 #include "products.h"
 #include "storage.h"
 
 namespace sparta::ISA {
-
-template <class... T>
-static inline Vec polynomial(Vec x, float highest, T... rest) {
-  Vec value = splat(highest);
-  ((value = value * x + splat(rest)), ...);
-  return value;
-}
 
 // exp, held within [2^-126, 2^128): nothing here needs more. Cody and Waite's reduction to |r| <= ln(2) / 2; the polynomial is a
 // minimax fit.
@@ -52,15 +46,9 @@ static inline Vec gelu_erf(Vec x) {
   return (x < splat(0.f) ? Vec{} : x) - tail;
 }
 
-template <Activation A>
-static inline Vector<double> activate(Vector<double> x) {
-  static_assert(A == Activation::kNone || A == Activation::kRelu, "float64 has no other activation");
-  return A == Activation::kRelu ? (x < splat(0.) ? splat(0.) : x) : x;
-}
-
-template <Activation A>
-static inline Vec activate(Vec x) {
-  if constexpr (A == Activation::kRelu) return x < splat(0.f) ? splat(0.f) : x;
+template <Activation A, class V>
+static inline V activate(V x) {
+  if constexpr (A == Activation::kRelu) return x < V{} ? V{} : x;
   if constexpr (A == Activation::kGeluTanh) return gelu_tanh(x);
   if constexpr (A == Activation::kGeluErf) return gelu_erf(x);
   if constexpr (A == Activation::kSilu) return x * sigmoid(x);

@@ -47,37 +47,29 @@ inline ffi::Error check_extra(const char* name, const ffi::AnyBuffer& extra, ffi
   return ffi::Error::Success();
 }
 
-// Index tables of `count` blocks, listed by block column, at block rows of a grid. `longest` is set to the most that a column has.
-inline ffi::Error check_tables(const ffi::Buffer<ffi::S32>& indptr, const ffi::Buffer<ffi::S32>& indices, int64_t count, int64_t block_rows,
-                               int64_t block_columns, int64_t* longest = nullptr) {
-  const int32_t *starts = indptr.typed_data(), *rows = indices.typed_data();
-  if (int64_t(indices.element_count()) != count)
-    return invalid("BSR: ", text(indices.element_count()), " indices for ", text(count), " blocks");
-  if (int64_t(indptr.element_count()) != block_columns + 1)
-    return invalid("BSR: indptr has ", text(indptr.element_count()), " entries, ", text(block_columns), " block columns need one more");
-  if (starts[0] != 0 || starts[block_columns] != count)
-    return invalid("BSR: indptr goes from ", text(starts[0]), " to ", text(starts[block_columns]), " for ", text(count), " blocks");
-  int64_t most = 0;
-  for (int64_t j = 0; j < block_columns; ++j) {
-    if (starts[j] > starts[j + 1]) return invalid("BSR: indptr decreases behind block column ", text(j));
-    most = std::max<int64_t>(most, starts[j + 1] - starts[j]);
-  }
-  uint32_t largest = 0;  // a negative index is a large unsigned one
-  for (int64_t e = 0; e < count; ++e) largest = std::max(largest, uint32_t(rows[e]));
-  if (count && int64_t(largest) >= block_rows)
-    return invalid("BSR: index ", text(int32_t(largest)), " is out of range: there are ", text(block_rows), " block rows");
-  if (longest) *longest = most;
-  return ffi::Error::Success();
+// The dtypes of two operands and a result: float64 in all of them or in none.
+struct Dtypes {
+  Dtype a, b, out;
+};
+
+inline ffi::ErrorOr<Dtypes> dtypes_of(const char* name, ffi::DataType a, ffi::DataType b, ffi::DataType out) {
+  const auto first = dtype_of(a), second = dtype_of(b), result = dtype_of(out);
+  if (!first || !second || !result)
+    return ffi::Unexpected(invalid(name, ": operands and result must be float32, bfloat16, float16 or float64"));
+  const bool wide = *first == Dtype::kF64;
+  if ((*second == Dtype::kF64) != wide || (*result == Dtype::kF64) != wide)
+    return ffi::Unexpected(invalid(name, ": float64 is multiplied by float64, with a result of float64"));
+  return Dtypes{*first, *second, *result};
 }
 
-inline ffi::Error check_order(const ffi::Buffer<ffi::S32>& order, int64_t count) {
-  if (int64_t(order.element_count()) != count)
-    return invalid("BSR: order has ", text(order.element_count()), " entries for ", text(count), " blocks");
-  uint32_t largest = 0;
-  for (int64_t e = 0; e < count; ++e) largest = std::max(largest, uint32_t(order.typed_data()[e]));
-  if (count && int64_t(largest) >= count)
-    return invalid("BSR: order names block ", text(int32_t(largest)), " of ", text(count));
-  return ffi::Error::Success();
+inline ffi::Error check_activation(const char* name, int32_t activation) {
+  const bool known = activation >= 0 && activation < int32_t(Activation::kCount);
+  return known ? ffi::Error::Success() : invalid(name, ": no activation ", text(activation));
 }
+
+// Operations that bias, activation and residual take per element of the result.
+inline double finishing(Activation activation) { return activation <= Activation::kRelu ? 16 : 80; }
+
+inline void* data_of(const ffi::AnyBuffer& extra) { return extra.element_count() ? extra.untyped_data() : nullptr; }
 
 }  // namespace sparta

@@ -1,18 +1,12 @@
 // The XLA FFI handlers of weights stored by their elements: checks, choice of the instruction set, cutting into work items.
-#include <algorithm>
 #include <cstring>
-#include <string>
 
 #include "csr_products.h"
-#include "host.h"
-#include "share.h"
-
-namespace ffi = xla::ffi;
+#include "tables.h"
+#include "work.h"
 
 namespace sparta {
 namespace {
-
-constexpr double kCsrItem = 5e5, kCsrWorker = 1e6;  // operations worth an item, and worth waking a thread
 
 #if defined(__x86_64__)
 constexpr Sets<CsrIsa> kSets{baseline::csr, avx2::csr, avx512::csr};
@@ -20,122 +14,95 @@ constexpr Sets<CsrIsa> kSets{baseline::csr, avx2::csr, avx512::csr};
 constexpr Sets<CsrIsa> kSets{baseline::csr, nullptr, nullptr};
 #endif
 
-const CsrIsa* csr_for(std::string_view isa, ffi::DataType type) {
-  Dtype dtype;
-  switch (type) {
-    case ffi::DataType::F32: dtype = Dtype::kF32; break;
-    case ffi::DataType::BF16: dtype = Dtype::kBF16; break;
-    case ffi::DataType::F16: dtype = Dtype::kF16; break;
-    case ffi::DataType::F64: dtype = Dtype::kF64; break;
-    default: return nullptr;
-  }
+// The functions for arrays of one dtype, or what is wrong with these.
+ffi::ErrorOr<const CsrIsa*> csr_for(const char* name, std::string_view isa, ffi::DataType type, std::initializer_list<ffi::DataType> others) {
   const CsrIsa* all = kSets.choose(std::string(isa));
-  return all ? all + int32_t(dtype) : nullptr;
+  if (!all) return ffi::Unexpected(invalid(name, ": this CPU does not have ", std::string(isa)));
+  const auto dtype = dtype_of(type);
+  const bool one = std::all_of(others.begin(), others.end(), [=](ffi::DataType other) { return other == type; });
+  if (!dtype || !one) return ffi::Unexpected(invalid(name, ": all arrays must be of one dtype: float32, bfloat16, float16 or float64"));
+  return all + int32_t(*dtype);
 }
 
 // Sets the tables of `w` once its sizes are there; its indices are checked where they are read.
-ffi::Error set_tables(Elements& w, const ffi::Buffer<ffi::S32>& indptr, const ffi::Buffer<ffi::S32>& indices, int64_t count) {
+ffi::Error set_tables(Elements& w, const Table& indptr, const Table& indices, int64_t count) {
   w.indptr = indptr.typed_data(), w.indices = indices.typed_data();
-  if (int64_t(indptr.element_count()) != w.n + 1 || int64_t(indices.element_count()) != count || w.indptr[0] != 0 ||
-      w.indptr[w.n] != count)
-    return ffi::Error::InvalidArgument("CSR: indptr and indices do not fit the values");
-  for (int64_t j = 0; j < w.n; ++j)
-    if (w.indptr[j] > w.indptr[j + 1]) return ffi::Error::InvalidArgument("CSR: indptr decreases");
-  return ffi::Error::Success();
+  return check_columns("CSR", indptr, indices, count, w.n);
 }
 
-const ffi::Error out_of_range() { return ffi::Error::InvalidArgument("CSR: an index is out of range"); }
-
-template <class B>
-bool shaped(const B& buffer, std::initializer_list<int64_t> shape) {
-  const auto dims = buffer.dimensions();
-  return dims.size() == shape.size() && std::equal(shape.begin(), shape.end(), dims.begin());
-}
+ffi::Error finished(bool in_range) { return in_range ? ffi::Error::Success() : invalid("CSR: an index is out of range"); }
 
 // The part-th of `parts` runs of columns with about as many elements each, and a constant for each column.
-Range columns_of(const Elements& w, int64_t part, int64_t parts) {
-  const auto first = [&](int64_t i) {
-    const auto work = [&](int64_t j) { return double(w.indptr[j]) + 4.0 * j; };
-    int64_t low = 0, high = i >= parts ? 0 : w.n;
-    if (i >= parts) return w.n;
-    for (const double target = work(w.n) * i / parts; low < high;) {
-      const int64_t middle = (low + high) / 2;
-      work(middle) < target ? low = middle + 1 : high = middle;
-    }
-    return low;
-  };
-  return {first(part), first(part + 1)};
-}
+Range columns_of(const Elements& w, int64_t part, int64_t parts) { return cut(w.indptr, w.n, 2, part, parts); }
 
-int64_t workers_for(ffi::ThreadPool& pool, double work) {
-  return std::clamp<int64_t>(int64_t(work / kCsrWorker), 1, std::max<int64_t>(pool.num_threads(), 1));
-}
+// Scratch memory from its first whole cache line on.
+struct Scratch {
+  char *begin, *end;
+
+  explicit Scratch(ffi::Result<ffi::AnyBuffer>& memory)
+      : begin(reinterpret_cast<char*>(divide_up(reinterpret_cast<intptr_t>(memory->untyped_data()), 64) * 64)),
+        end(static_cast<char*>(memory->untyped_data()) + memory->size_bytes()) {}
+};
 
 // -- y = activation(x @ W + bias) + residual, or x @ W^T
 
 // `bias` and `residual` are empty where there is none. The second result is scratch memory: as many threads work as panels fit.
-ffi::Error csr_spmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer values, ffi::Buffer<ffi::S32> indptr,
-                    ffi::Buffer<ffi::S32> indices, ffi::AnyBuffer bias, ffi::AnyBuffer residual, ffi::Result<ffi::AnyBuffer> y,
-                    ffi::Result<ffi::AnyBuffer> memory, bool transposed, int32_t activation, std::string_view isa_name) {
-  const CsrIsa* isa = csr_for(isa_name, x.element_type());
-  if (!isa) return ffi::Error::InvalidArgument("csr_spmm: no kernel for this CPU and dtype, " + std::string(isa_name));
-  for (const auto type : {values.element_type(), bias.element_type(), residual.element_type(), y->element_type()})
-    if (type != x.element_type()) return ffi::Error::InvalidArgument("csr_spmm: the operands have different dtypes");
+ffi::Error csr_spmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer values, Table indptr, Table indices, ffi::AnyBuffer bias,
+                    ffi::AnyBuffer residual, ffi::Result<ffi::AnyBuffer> y, ffi::Result<ffi::AnyBuffer> memory, bool transposed,
+                    int32_t activation, std::string_view isa_name) {
+  const auto type = y->element_type();
+  const auto found = csr_for("csr_spmm", isa_name, type, {x.element_type(), values.element_type()});
+  if (!found.has_value()) return found.error();
+  const CsrIsa* isa = *found;
   const auto xs = x.dimensions(), vs = values.dimensions(), ys = y->dimensions();
   if (xs.size() != 2 || vs.size() != 1 || ys.size() != 2 || ys[0] != xs[0])
-    return ffi::Error::InvalidArgument("csr_spmm: x and y must be matrices with as many rows, values a vector");
-  if (activation < 0 || activation >= int32_t(Activation::kCount)) return ffi::Error::InvalidArgument("csr_spmm: no such activation");
-  if (x.element_type() == ffi::DataType::F64 && activation > int32_t(Activation::kRelu))
-    return ffi::Error::InvalidArgument("csr_spmm: no such activation in float64");
+    return invalid("csr_spmm: x and y must be matrices with as many rows, values a vector; got ", text(xs), ", ", text(ys), ", ", text(vs));
 
   CsrSpmm p{};
   p.m = xs[0], p.w.k = transposed ? ys[1] : xs[1], p.w.n = transposed ? xs[1] : ys[1];
-  if (bias.element_count() && !shaped(bias, {ys[1]})) return ffi::Error::InvalidArgument("csr_spmm: bias does not fit y");
-  if (residual.element_count() && !shaped(residual, {ys[0], ys[1]}))
-    return ffi::Error::InvalidArgument("csr_spmm: residual does not fit y");
+  if (auto error = check_activation("csr_spmm", activation); error.failure()) return error;
+  if (auto error = check_extra("csr_spmm: bias", bias, type, {ys[1]}); error.failure()) return error;
+  if (auto error = check_extra("csr_spmm: residual", residual, type, {ys[0], ys[1]}); error.failure()) return error;
   if (auto error = set_tables(p.w, indptr, indices, vs[0]); error.failure()) return error;
   if (p.m == 0 || ys[1] == 0) return ffi::Error::Success();
   p.w.values = values.untyped_data(), p.x = x.untyped_data(), p.y = y->untyped_data();
-  p.bias = bias.element_count() ? bias.untyped_data() : nullptr;
-  p.residual = residual.element_count() ? residual.untyped_data() : nullptr;
+  p.bias = data_of(bias), p.residual = data_of(residual);
   p.transposed = transposed, p.activation = Activation(activation);
   p.width = isa->width(p.m, p.in());
 
-  const int64_t each = (isa->scratch(p) * isa->compute_size + 63) / 64 * 64;
-  char* const start = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory->untyped_data()) + 63) / 64 * 64);
-  const int64_t slots = (static_cast<char*>(memory->untyped_data()) + memory->size_bytes() - start) / std::max<int64_t>(each, 1);
-  if (slots < 1) return ffi::Error::InvalidArgument("csr_spmm: too little scratch memory");
-  const double finishing = activation <= int32_t(Activation::kRelu) ? 16 : 80;
-  const double work = 4.0 * std::max<int64_t>(p.m, 8) * vs[0] + finishing * p.m * p.out() + 8.0 * p.m * p.in();
-  const int64_t workers = std::min(slots, workers_for(pool, work)), chunks = p.panels();
-  const int64_t wanted = workers == 1 || chunks >= 4 * workers ? 1 : (4 * workers + chunks - 1) / chunks;
-  const int64_t slices = std::clamp<int64_t>(int64_t(work / kCsrItem / chunks), 1, std::min(wanted, p.out()));
+  const int64_t each = divide_up(isa->scratch(p) * isa->compute_size, 64) * 64;
+  const Scratch scratch(memory);
+  const int64_t slots = (scratch.end - scratch.begin) / std::max<int64_t>(each, 1);
+  if (slots < 1) return invalid("csr_spmm: too little scratch memory");
+  const double work = 4.0 * std::max<int64_t>(p.m, 8) * vs[0] + finishing(p.activation) * p.m * p.out() + 8.0 * p.m * p.in();
+  const int64_t workers = std::min(slots, workers_for(work, pool)), chunks = p.panels();
+  const int64_t wanted = workers == 1 || chunks >= 4 * workers ? 1 : divide_up(4 * workers, chunks);
+  const int64_t slices = std::clamp<int64_t>(int64_t(work / kItem / chunks), 1, std::min(wanted, p.out()));
 
   std::atomic<int64_t> next{0};
   std::atomic<bool> fine{true};
   share(pool, workers, chunks, slices, [&](int64_t& held, int64_t chunk, int64_t slice) {
     const int64_t slot = held < 0 ? next.fetch_add(1) : held / chunks;  // of this worker
-    char* scratch = start + slot * each;
-    if (held != slot * chunks + chunk) isa->pack(p, chunk, scratch);
+    char* packed = scratch.begin + slot * each;
+    if (held != slot * chunks + chunk) isa->pack(p, chunk, packed);
     held = slot * chunks + chunk;
     const Range columns = p.transposed ? Range{p.out() * slice / slices, p.out() * (slice + 1) / slices} : columns_of(p.w, slice, slices);
-    if (!isa->spmm(p, chunk, scratch, columns)) fine.store(false);
+    if (!isa->spmm(p, chunk, packed, columns)) fine.store(false);
   });
-  return fine ? ffi::Error::Success() : out_of_range();
+  return finished(fine);
 }
 
 // -- the live elements of x^T @ g
 
 // The second result is scratch memory for x and g in panels, and for the sums where these are wider than the values.
-ffi::Error csr_sddmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer g, ffi::Buffer<ffi::S32> indptr,
-                     ffi::Buffer<ffi::S32> indices, ffi::Result<ffi::AnyBuffer> values, ffi::Result<ffi::AnyBuffer> memory,
-                     std::string_view isa_name) {
-  const CsrIsa* isa = csr_for(isa_name, x.element_type());
-  if (!isa) return ffi::Error::InvalidArgument("csr_sddmm: no kernel for this CPU and dtype, " + std::string(isa_name));
+ffi::Error csr_sddmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer g, Table indptr, Table indices,
+                     ffi::Result<ffi::AnyBuffer> values, ffi::Result<ffi::AnyBuffer> memory, std::string_view isa_name) {
+  const auto found = csr_for("csr_sddmm", isa_name, values->element_type(), {x.element_type(), g.element_type()});
+  if (!found.has_value()) return found.error();
+  const CsrIsa* isa = *found;
   const auto xs = x.dimensions(), gs = g.dimensions(), vs = values->dimensions();
-  if (xs.size() != 2 || gs.size() != 2 || vs.size() != 1 || gs[0] != xs[0] || g.element_type() != x.element_type() ||
-      values->element_type() != x.element_type())
-    return ffi::Error::InvalidArgument("csr_sddmm: x and g must be matrices with as many rows, values a vector, of one dtype");
+  if (xs.size() != 2 || gs.size() != 2 || vs.size() != 1 || gs[0] != xs[0])
+    return invalid("csr_sddmm: x and g must be matrices with as many rows, values a vector; got ", text(xs), ", ", text(gs), ", ", text(vs));
   CsrSddmm p{};
   p.m = xs[0], p.w.k = xs[1], p.w.n = gs[1];
   if (auto error = set_tables(p.w, indptr, indices, vs[0]); error.failure()) return error;
@@ -146,24 +113,23 @@ ffi::Error csr_sddmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer g, f
 
   const int64_t rows = p.panels() * p.width, wide = isa->compute_size;
   const bool widened = int64_t(values->size_bytes()) != vs[0] * wide;
-  char* const start = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory->untyped_data()) + 63) / 64 * 64);
-  char *const packed_g = start + rows * p.w.k * wide, *const after = packed_g + rows * p.w.n * wide;
-  if (after + (widened ? vs[0] * wide : 0) > static_cast<char*>(memory->untyped_data()) + memory->size_bytes())
-    return ffi::Error::InvalidArgument("csr_sddmm: too little scratch memory");
+  const Scratch scratch(memory);
+  char *const packed_g = scratch.begin + rows * p.w.k * wide, *const after = packed_g + rows * p.w.n * wide;
+  if (after + (widened ? vs[0] * wide : 0) > scratch.end) return invalid("csr_sddmm: too little scratch memory");
   void* const sums = widened ? after : values->untyped_data();
 
   const double work = 4.0 * std::max<int64_t>(p.m, 16) * vs[0] + 8.0 * p.m * (p.w.k + p.w.n);
-  const int64_t workers = workers_for(pool, work);
+  const int64_t workers = workers_for(work, pool);
   const int64_t slices = workers == 1 ? 1 : std::min(4 * workers, p.w.n);
   share(pool, workers, 2 * p.panels(), 1, [&](int64_t&, int64_t item, int64_t) {
     if (item % 2) isa->pack_columns(p.g, p.m, p.w.n, p.width, item / 2, {0, p.w.n}, packed_g);
-    else isa->pack_columns(p.x, p.m, p.w.k, p.width, item / 2, {0, p.w.k}, start);
+    else isa->pack_columns(p.x, p.m, p.w.k, p.width, item / 2, {0, p.w.k}, scratch.begin);
   });
   std::atomic<bool> fine{true};
   share(pool, workers, slices, 1, [&](int64_t&, int64_t slice, int64_t) {
-    if (!isa->sddmm(p, start, packed_g, columns_of(p.w, slice, slices), sums)) fine.store(false);
+    if (!isa->sddmm(p, scratch.begin, packed_g, columns_of(p.w, slice, slices), sums)) fine.store(false);
   });
-  return fine ? ffi::Error::Success() : out_of_range();
+  return finished(fine);
 }
 
 // -- elements from a dense matrix and back
@@ -171,7 +137,7 @@ ffi::Error csr_sddmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer g, f
 // each(entry, its place in the dense matrix) for all entries; false where an index is out of range.
 template <class Each>
 bool each_element(ffi::ThreadPool& pool, const Elements& w, Each each) {
-  const int64_t workers = workers_for(pool, 16.0 * w.indptr[w.n]);
+  const int64_t workers = workers_for(16.0 * w.indptr[w.n], pool);
   const int64_t slices = workers == 1 ? 1 : std::min(4 * workers, w.n);
   std::atomic<bool> fine{true};
   share(pool, workers, slices, 1, [&](int64_t&, int64_t slice, int64_t) {
@@ -195,11 +161,10 @@ bool copy_elements(ffi::ThreadPool& pool, const Elements& w, const void* from, v
 }
 
 // `from` and `to` are the dense matrix and the values, in this order if `packing`.
-ffi::Error csr_copy(ffi::ThreadPool pool, ffi::AnyBuffer from, ffi::Buffer<ffi::S32> indptr, ffi::Buffer<ffi::S32> indices,
-                    ffi::Result<ffi::AnyBuffer> to, bool packing) {
+ffi::Error csr_copy(ffi::ThreadPool pool, ffi::AnyBuffer from, Table indptr, Table indices, ffi::Result<ffi::AnyBuffer> to, bool packing) {
   const auto dense = packing ? from.dimensions() : to->dimensions();
   if (dense.size() != 2 || from.element_type() != to->element_type())
-    return ffi::Error::InvalidArgument("csr_copy: the matrix and its values must be of one dtype");
+    return invalid("csr_copy: the matrix and its values must be of one dtype; got a matrix ", text(dense));
   Elements w{nullptr, nullptr, nullptr, dense[0], dense[1]};
   const int64_t count = packing ? to->element_count() : from.element_count();
   if (auto error = set_tables(w, indptr, indices, count); error.failure()) return error;
@@ -211,9 +176,9 @@ ffi::Error csr_copy(ffi::ThreadPool pool, ffi::AnyBuffer from, ffi::Buffer<ffi::
     case 2: fine = copy_elements<uint16_t>(pool, w, from.untyped_data(), to->untyped_data(), packing); break;
     case 4: fine = copy_elements<uint32_t>(pool, w, from.untyped_data(), to->untyped_data(), packing); break;
     case 8: fine = copy_elements<uint64_t>(pool, w, from.untyped_data(), to->untyped_data(), packing); break;
-    default: return ffi::Error::InvalidArgument("csr_copy: no such dtype");
+    default: return invalid("csr_copy: no such dtype");
   }
-  return fine ? ffi::Error::Success() : out_of_range();
+  return finished(fine);
 }
 
 }  // namespace
@@ -222,38 +187,38 @@ ffi::Error csr_copy(ffi::ThreadPool pool, ffi::AnyBuffer from, ffi::Buffer<ffi::
 #pragma GCC visibility push(default)
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(sparta_csr_spmm, sparta::csr_spmm,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::Buffer<ffi::S32>>()
-                                  .Arg<ffi::Buffer<ffi::S32>>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Arg<xla::ffi::AnyBuffer>()
+                                  .Arg<xla::ffi::AnyBuffer>()
+                                  .Arg<sparta::Table>()
+                                  .Arg<sparta::Table>()
+                                  .Arg<xla::ffi::AnyBuffer>()
+                                  .Arg<xla::ffi::AnyBuffer>()
+                                  .Ret<xla::ffi::AnyBuffer>()
+                                  .Ret<xla::ffi::AnyBuffer>()
                                   .Attr<bool>("transposed")
                                   .Attr<int32_t>("activation")
                                   .Attr<std::string_view>("isa"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(sparta_csr_sddmm, sparta::csr_sddmm,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::Buffer<ffi::S32>>()
-                                  .Arg<ffi::Buffer<ffi::S32>>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Arg<xla::ffi::AnyBuffer>()
+                                  .Arg<xla::ffi::AnyBuffer>()
+                                  .Arg<sparta::Table>()
+                                  .Arg<sparta::Table>()
+                                  .Ret<xla::ffi::AnyBuffer>()
+                                  .Ret<xla::ffi::AnyBuffer>()
                                   .Attr<std::string_view>("isa"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(sparta_csr_copy, sparta::csr_copy,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::Buffer<ffi::S32>>()
-                                  .Arg<ffi::Buffer<ffi::S32>>()
-                                  .Ret<ffi::AnyBuffer>()
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Arg<xla::ffi::AnyBuffer>()
+                                  .Arg<sparta::Table>()
+                                  .Arg<sparta::Table>()
+                                  .Ret<xla::ffi::AnyBuffer>()
                                   .Attr<bool>("packing"));
 
 #pragma GCC visibility pop

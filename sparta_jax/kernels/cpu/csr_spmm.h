@@ -12,12 +12,6 @@ constexpr int64_t kAhead = 2048;  // entries that are fetched ahead: columns sid
 
 // -- back to rows: `columns[width of the strip][rows]`, with the epilogue, to y at (row, column)
 
-template <Activation A>
-static inline Vec activated(Vec x) { return activate<A>(x); }
-
-template <Activation A>
-static inline Vector<double> activated(Vector<double> x) { return A == Activation::kRelu ? (x < 0 ? Vector<double>{} : x) : x; }
-
 template <Activation A, class S>
 static void finish_turned(const CsrSpmm& p, const Compute<S>* columns, int64_t row, int64_t column, int64_t count) {
   using C = Compute<S>;
@@ -29,7 +23,7 @@ static void finish_turned(const CsrSpmm& p, const Compute<S>* columns, int64_t r
     const int64_t live = least(kWhole, count - c);
     const Vector<C> added = bias ? load_part(bias + column + c, live) : Vector<C>{};
     const auto write = [&](int64_t at, Vector<C> v) {
-      v = activated<A>(v + added);
+      v = activate<A>(v + added);
       if (residual) v += load_part(residual + at, live);
       store_part(y + at, v, live);
     };

@@ -27,22 +27,18 @@ static void finish_as(const Epilogue& e, int64_t row, int64_t rows, int64_t colu
 
 template <class O>
 static auto finisher(Activation activation) {
-  if constexpr (__is_same(O, double)) {
-    return activation == Activation::kRelu ? finish_as<O, Activation::kRelu> : finish_as<O, Activation::kNone>;
-  } else {
-    switch (activation) {
-      case Activation::kRelu: return finish_as<O, Activation::kRelu>;
-      case Activation::kGeluTanh: return finish_as<O, Activation::kGeluTanh>;
-      case Activation::kGeluErf: return finish_as<O, Activation::kGeluErf>;
-      case Activation::kSilu: return finish_as<O, Activation::kSilu>;
-      case Activation::kTanh: return finish_as<O, Activation::kTanh>;
-      case Activation::kSigmoid: return finish_as<O, Activation::kSigmoid>;
-      default: return finish_as<O, Activation::kNone>;
-    }
+  switch (activation) {
+    case Activation::kRelu: return finish_as<O, Activation::kRelu>;
+    case Activation::kGeluTanh: return finish_as<O, Activation::kGeluTanh>;
+    case Activation::kGeluErf: return finish_as<O, Activation::kGeluErf>;
+    case Activation::kSilu: return finish_as<O, Activation::kSilu>;
+    case Activation::kTanh: return finish_as<O, Activation::kTanh>;
+    case Activation::kSigmoid: return finish_as<O, Activation::kSigmoid>;
+    default: return finish_as<O, Activation::kNone>;
   }
 }
 
-// `rows` x `width` sums at `from` (rows `stride` apart), to y at (row, column). float64 knows no activation but relu.
+// `rows` x `width` sums at `from` (rows `stride` apart), to y at (row, column).
 template <class T>
 static void finish(const Epilogue& e, int64_t row, int64_t rows, int64_t column, int64_t width, const T* from, int64_t stride) {
   if constexpr (__is_same(T, double)) {

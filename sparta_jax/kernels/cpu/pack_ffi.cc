@@ -1,5 +1,5 @@
 // The XLA FFI handlers that make blocks of a dense matrix and a dense matrix of blocks. Numbers are copied as they are.
-#include "arguments.h"
+#include "tables.h"
 #include "work.h"
 
 namespace sparta {
@@ -55,7 +55,7 @@ static void scatter(const Blocks& b, const void* blocks, void* dense, ffi::Threa
 }
 
 template <class D, class B>
-static ffi::ErrorOr<Blocks> blocks_of(const D& dense, const B& blocks, const ffi::Buffer<ffi::S32>& indptr, const ffi::Buffer<ffi::S32>& indices) {
+static ffi::ErrorOr<Blocks> blocks_of(const D& dense, const B& blocks, const Table& indptr, const Table& indices) {
   const auto ds = dense.dimensions(), bs = blocks.dimensions();
   const auto refuse = [](ffi::Error error) { return ffi::Unexpected(std::move(error)); };
   if (ds.size() != 2 || bs.size() != 3 || bs[1] < 1 || bs[2] < 1)
@@ -64,12 +64,11 @@ static ffi::ErrorOr<Blocks> blocks_of(const D& dense, const B& blocks, const ffi
   if (!dtype || dense.element_type() != blocks.element_type())
     return refuse(invalid("BSR: the matrix and its blocks must be of one dtype: float32, bfloat16, float16 or float64"));
   const Blocks b{ds[0], ds[1], bs[0], bs[1], bs[2], divide_up(ds[1], bs[2]), size_of(*dtype), indptr.typed_data(), indices.typed_data()};
-  if (auto error = check_tables(indptr, indices, b.count, divide_up(b.k, b.rows), b.columns); error.failure()) return refuse(error);
+  if (auto error = check_blocks(indptr, indices, b.count, divide_up(b.k, b.rows), b.columns); error.failure()) return refuse(error);
   return b;
 }
 
-static ffi::Error pack(ffi::ThreadPool pool, ffi::AnyBuffer dense, ffi::Buffer<ffi::S32> indptr, ffi::Buffer<ffi::S32> indices,
-                       ffi::Result<ffi::AnyBuffer> blocks) {
+static ffi::Error pack(ffi::ThreadPool pool, ffi::AnyBuffer dense, Table indptr, Table indices, ffi::Result<ffi::AnyBuffer> blocks) {
   const auto b = blocks_of(dense, *blocks, indptr, indices);
   if (!b.has_value()) return b.error();
   const auto copy = b->bytes == 8 ? gather<uint64_t> : b->bytes == 4 ? gather<uint32_t> : gather<uint16_t>;
@@ -77,8 +76,7 @@ static ffi::Error pack(ffi::ThreadPool pool, ffi::AnyBuffer dense, ffi::Buffer<f
   return ffi::Error::Success();
 }
 
-static ffi::Error unpack(ffi::ThreadPool pool, ffi::AnyBuffer blocks, ffi::Buffer<ffi::S32> indptr, ffi::Buffer<ffi::S32> indices,
-                         ffi::Result<ffi::AnyBuffer> dense) {
+static ffi::Error unpack(ffi::ThreadPool pool, ffi::AnyBuffer blocks, Table indptr, Table indices, ffi::Result<ffi::AnyBuffer> dense) {
   const auto b = blocks_of(*dense, blocks, indptr, indices);
   if (!b.has_value()) return b.error();
   const auto copy = b->bytes == 8 ? scatter<uint64_t> : b->bytes == 4 ? scatter<uint32_t> : scatter<uint16_t>;
@@ -86,24 +84,16 @@ static ffi::Error unpack(ffi::ThreadPool pool, ffi::AnyBuffer blocks, ffi::Buffe
   return ffi::Error::Success();
 }
 
+static auto binding() {
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<ffi::AnyBuffer>().Arg<Table>().Arg<Table>().Ret<ffi::AnyBuffer>();
+}
+
 }  // namespace sparta
 
 #pragma GCC visibility push(default)
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(sparta_pack, sparta::pack,
-                              xla::ffi::Ffi::Bind()
-                                  .Ctx<xla::ffi::ThreadPool>()
-                                  .Arg<xla::ffi::AnyBuffer>()
-                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
-                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
-                                  .Ret<xla::ffi::AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(sparta_pack, sparta::pack, sparta::binding());
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(sparta_unpack, sparta::unpack,
-                              xla::ffi::Ffi::Bind()
-                                  .Ctx<xla::ffi::ThreadPool>()
-                                  .Arg<xla::ffi::AnyBuffer>()
-                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
-                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
-                                  .Ret<xla::ffi::AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(sparta_unpack, sparta::unpack, sparta::binding());
 
 #pragma GCC visibility pop

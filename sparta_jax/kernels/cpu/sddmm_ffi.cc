@@ -1,5 +1,5 @@
 // The XLA FFI handler of the block SDDMM: checks, cutting into work items.
-#include "arguments.h"
+#include "tables.h"
 #include "work.h"
 
 namespace sparta {
@@ -16,28 +16,25 @@ static ffi::Error run(const Isa& isa, const Sddmm& p, int64_t count, ffi::Thread
 
 // The second result is scratch memory in the dtype of the sums (float64 where x is, else float32): at least
 // round_up(m, 16) * (round_up(k, br) + round_up(n, bc)) numbers, and as many as `blocks` has where that is of fewer bits.
-static ffi::Error sddmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer g, ffi::Buffer<ffi::S32> indptr,
-                        ffi::Buffer<ffi::S32> indices, ffi::Result<ffi::AnyBuffer> blocks, ffi::Result<ffi::AnyBuffer> scratch,
-                        std::string_view isa_name) {
+static ffi::Error sddmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer g, Table indptr, Table indices,
+                        ffi::Result<ffi::AnyBuffer> blocks, ffi::Result<ffi::AnyBuffer> scratch, std::string_view isa_name) {
   const Isa* isa = kBlockSets.choose(std::string(isa_name));
   if (!isa) return invalid("sddmm: this CPU does not have ", std::string(isa_name));
   const auto xs = x.dimensions(), gs = g.dimensions(), bs = blocks->dimensions();
   if (xs.size() != 2 || gs.size() != 2 || bs.size() != 3 || gs[0] != xs[0])
     return invalid("sddmm: x and g must be matrices with as many rows, blocks [nnzb, br, bc]; got ", text(xs), ", ", text(gs), ", ", text(bs));
   if (bs[1] < 1 || bs[2] < 1) return invalid("sddmm: empty blocks ", text(bs));
-  const auto x_dtype = dtype_of(x.element_type()), g_dtype = dtype_of(g.element_type()), dtype = dtype_of(blocks->element_type());
-  if (!x_dtype || !g_dtype || !dtype) return invalid("sddmm: x, g and blocks must be float32, bfloat16, float16 or float64");
-  const bool wide = *x_dtype == Dtype::kF64;
-  if ((*g_dtype == Dtype::kF64) != wide || (*dtype == Dtype::kF64) != wide)
-    return invalid("sddmm: float64 is multiplied by float64, with a result of float64");
+  const auto dtypes = dtypes_of("sddmm", x.element_type(), g.element_type(), blocks->element_type());
+  if (!dtypes.has_value()) return dtypes.error();
+  const bool wide = dtypes->a == Dtype::kF64;
   if (scratch->element_type() != (wide ? ffi::F64 : ffi::F32)) return invalid("sddmm: scratch memory is not of the sums' dtype");
 
   Sddmm p{};
   p.m = xs[0], p.k = xs[1], p.n = gs[1], p.rows = bs[1], p.cols = bs[2];
-  p.x = x.untyped_data(), p.g = g.untyped_data(), p.x_dtype = *x_dtype, p.g_dtype = *g_dtype, p.dtype = *dtype;
+  p.x = x.untyped_data(), p.g = g.untyped_data(), p.x_dtype = dtypes->a, p.g_dtype = dtypes->b, p.dtype = dtypes->out;
   p.indptr = indptr.typed_data(), p.indices = indices.typed_data(), p.blocks = blocks->untyped_data();
   const int64_t count = bs[0], block_rows = divide_up(p.k, p.rows), columns = divide_up(p.n, p.cols), bytes = wide ? 8 : 4;
-  if (auto error = check_tables(indptr, indices, count, block_rows, columns); error.failure()) return error;
+  if (auto error = check_blocks(indptr, indices, count, block_rows, columns); error.failure()) return error;
   isa->plan_sddmm(p);
   const int64_t of_x = p.padded_m * block_rows * p.rows, of_g = p.padded_m * columns * p.cols;
   const int64_t of_sums = size_of(p.dtype) < 4 ? count * p.rows * p.cols : 0;
@@ -57,8 +54,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(sparta_sddmm, sparta::sddmm,
                                   .Ctx<xla::ffi::ThreadPool>()
                                   .Arg<xla::ffi::AnyBuffer>()
                                   .Arg<xla::ffi::AnyBuffer>()
-                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
-                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
+                                  .Arg<sparta::Table>()
+                                  .Arg<sparta::Table>()
                                   .Ret<xla::ffi::AnyBuffer>()
                                   .Ret<xla::ffi::AnyBuffer>()
                                   .Attr<std::string_view>("isa"));

@@ -1,4 +1,4 @@
-// Sharing a grid of work items among XLA's own threads.
+// Sharing a grid of work items among XLA's own threads, and how much work is worth an item, and a thread.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -11,6 +11,14 @@
 #include "xla/ffi/api/ffi.h"
 
 namespace sparta {
+
+constexpr double kItem = 5e5, kWorker = 1e6;  // operations
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+inline int64_t workers_for(double operations, xla::ffi::ThreadPool& pool) {
+  return std::clamp<int64_t>(int64_t(operations / kWorker), 1, std::max<int64_t>(pool.num_threads(), 1));
+}
 
 // Calls work(held, chunk, slice) once for every chunk in [0, chunks) and slice in [0, slices), on the caller and on whatever
 // threads of the pool come free, at most `workers` in all. Each worker starts at a chunk of its own, and helps others when that is

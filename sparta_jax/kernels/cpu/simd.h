@@ -39,6 +39,14 @@ static inline Vec splat(float value) { return value - Vec{}; }
 static inline Vector<double> splat(double value) { return value - Vector<double>{}; }
 static inline Ints splat(int32_t value) { return Ints{} + value; }
 
+// The sum of coefficient * x^i, by Horner's rule; the highest coefficient first.
+template <class V, class C, class... T>
+static inline V polynomial(V x, C highest, T... rest) {
+  V value = splat(highest);
+  ((value = value * x + splat(rest)), ...);
+  return value;
+}
+
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -1,25 +1,16 @@
 // The XLA FFI handler of the block SpMM: checks, cutting into work items.
-#include "arguments.h"
+#include "tables.h"
 #include "work.h"
 
 namespace sparta {
 
 constexpr int64_t kCachedBytes = 384 << 10;  // packed x of one chunk: stays in the second-level cache beside a block column of W
 
-static ffi::Error check_dtypes(const Spmm& p) {
-  const bool wide = p.w_dtype == Dtype::kF64;
-  if ((p.x_dtype == Dtype::kF64) != wide || (p.epilogue.dtype == Dtype::kF64) != wide)
-    return invalid("spmm: float64 is multiplied by float64, with a result of float64");
-  if (wide && p.epilogue.activation != Activation::kNone && p.epilogue.activation != Activation::kRelu)
-    return invalid("spmm: no such activation in float64");
-  return ffi::Error::Success();
-}
-
 static ffi::Error run(const Isa& isa, Spmm& p, ffi::ThreadPool& pool) {
   isa.plan_spmm(p);
   const int64_t count = p.indptr[divide_up(p.n, p.cols)], columns = divide_up(p.n, p.cols);
-  const double each = p.epilogue.activation == Activation::kNone || p.epilogue.activation == Activation::kRelu ? 16 : 80;
-  const double work = 2.0 * std::max<int64_t>(p.m, 4) * count * p.rows * p.cols + each * p.m * p.n + 8.0 * p.m * p.k;
+  const double after = finishing(p.epilogue.activation) * p.m * p.n;
+  const double work = 2.0 * std::max<int64_t>(p.m, 4) * count * p.rows * p.cols + after + 8.0 * p.m * p.k;
   const int64_t workers = workers_for(work, pool);
   int64_t chunks = divide_up(isa.packed_bytes(p, {0, p.panels}), kCachedBytes);
   chunks = std::clamp<int64_t>(divide_up(std::max<int64_t>(chunks, 1), workers) * workers, 1, p.panels);
@@ -40,35 +31,29 @@ static ffi::Error run(const Isa& isa, Spmm& p, ffi::ThreadPool& pool) {
 
 // `order`, `bias` and `residual` are empty where there is none. With `transposed` the tables are those of the transposed pattern,
 // `order` says which stored block an entry is, and every block is read as its transpose.
-static ffi::Error spmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer blocks, ffi::Buffer<ffi::S32> indptr,
-                       ffi::Buffer<ffi::S32> indices, ffi::Buffer<ffi::S32> order, ffi::AnyBuffer bias, ffi::AnyBuffer residual,
-                       ffi::Result<ffi::AnyBuffer> y, bool transposed, int32_t activation, std::string_view isa_name) {
+static ffi::Error spmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer blocks, Table indptr, Table indices, Table order,
+                       ffi::AnyBuffer bias, ffi::AnyBuffer residual, ffi::Result<ffi::AnyBuffer> y, bool transposed, int32_t activation,
+                       std::string_view isa_name) {
   const Isa* isa = kBlockSets.choose(std::string(isa_name));
   if (!isa) return invalid("spmm: this CPU does not have ", std::string(isa_name));
   const auto xs = x.dimensions(), bs = blocks.dimensions(), ys = y->dimensions();
   if (xs.size() != 2 || bs.size() != 3 || ys.size() != 2 || ys[0] != xs[0])
     return invalid("spmm: x and y must be matrices with as many rows, blocks [nnzb, br, bc]; got ", text(xs), ", ", text(ys), ", ", text(bs));
   if (bs[1] < 1 || bs[2] < 1) return invalid("spmm: empty blocks ", text(bs));
-  if (activation < 0 || activation >= int32_t(Activation::kCount)) return invalid("spmm: no activation ", text(activation));
-  const auto x_dtype = dtype_of(x.element_type()), w_dtype = dtype_of(blocks.element_type()), dtype = dtype_of(y->element_type());
-  if (!x_dtype || !w_dtype || !dtype) return invalid("spmm: x, blocks and y must be float32, bfloat16, float16 or float64");
+  const auto dtypes = dtypes_of("spmm", x.element_type(), blocks.element_type(), y->element_type());
+  if (!dtypes.has_value()) return dtypes.error();
 
   Spmm p{};
-  p.x = x.untyped_data(), p.blocks = blocks.untyped_data(), p.x_dtype = *x_dtype, p.w_dtype = *w_dtype;
+  p.x = x.untyped_data(), p.blocks = blocks.untyped_data(), p.x_dtype = dtypes->a, p.w_dtype = dtypes->b;
   p.m = xs[0], p.k = xs[1], p.n = ys[1];
   p.rows = transposed ? bs[2] : bs[1], p.cols = transposed ? bs[1] : bs[2];
   p.row_stride = transposed ? 1 : p.cols, p.col_stride = transposed ? p.rows : 1;
-  p.epilogue = {y->untyped_data(),
-                bias.element_count() ? bias.untyped_data() : nullptr,
-                residual.element_count() ? residual.untyped_data() : nullptr,
-                p.n,
-                *dtype,
-                Activation(activation)};
+  p.epilogue = {y->untyped_data(), data_of(bias), data_of(residual), p.n, dtypes->out, Activation(activation)};
   p.indptr = indptr.typed_data(), p.indices = indices.typed_data(), p.order = transposed ? order.typed_data() : nullptr;
-  if (auto error = check_dtypes(p); error.failure()) return error;
+  if (auto error = check_activation("spmm", activation); error.failure()) return error;
   if (auto error = check_extra("spmm: bias", bias, y->element_type(), {p.n}); error.failure()) return error;
   if (auto error = check_extra("spmm: residual", residual, y->element_type(), {p.m, p.n}); error.failure()) return error;
-  if (auto error = check_tables(indptr, indices, bs[0], divide_up(p.k, p.rows), divide_up(p.n, p.cols), &p.longest); error.failure())
+  if (auto error = check_blocks(indptr, indices, bs[0], divide_up(p.k, p.rows), divide_up(p.n, p.cols), &p.longest); error.failure())
     return error;
   if (transposed)
     if (auto error = check_order(order, bs[0]); error.failure()) return error;
@@ -94,9 +79,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(sparta_spmm, sparta::spmm,
                                   .Ctx<xla::ffi::ThreadPool>()
                                   .Arg<xla::ffi::AnyBuffer>()
                                   .Arg<xla::ffi::AnyBuffer>()
-                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
-                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
-                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
+                                  .Arg<sparta::Table>()
+                                  .Arg<sparta::Table>()
+                                  .Arg<sparta::Table>()
                                   .Arg<xla::ffi::AnyBuffer>()
                                   .Arg<xla::ffi::AnyBuffer>()
                                   .Ret<xla::ffi::AnyBuffer>()

@@ -1,4 +1,4 @@
-// How much work is worth an item, and a thread; and a block-sparse weight cut into about equal parts.
+// The instruction sets of the block products, and a sparse weight cut into about equal parts.
 #pragma once
 #include <algorithm>
 #include <string>
@@ -25,15 +25,7 @@ inline bool has_dots(const Spmm& p, const std::string& name) {
 #endif
 }
 
-constexpr double kItem = 5e5, kWorker = 1e6;  // operations
-
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-inline int64_t workers_for(double operations, xla::ffi::ThreadPool& pool) {
-  return std::clamp<int64_t>(int64_t(operations / kWorker), 1, std::max<int64_t>(pool.num_threads(), 1));
-}
-
-// Block columns [0, columns) cut into `parts` of about equal work: live blocks, and a constant for each column.
+// Columns [0, columns) cut into `parts` of about equal work: `rows` for each entry, and a constant for each column.
 inline Range cut(const int32_t* indptr, int64_t columns, int64_t rows, int64_t part, int64_t parts) {
   const auto work = [=](int64_t j) { return indptr[j] * rows + 8 * j; };
   const auto first = [=](int64_t i) {

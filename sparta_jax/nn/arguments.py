@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -64,3 +65,31 @@ def _is_hashable(leaf: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Same:
+    """A value that is equal to itself alone."""
+
+    value: Any
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Same) and self.value is other.value
+
+
+def frozen(value: Any) -> Any:
+    """What stands for a value in a key: containers and numpy arrays by content, what else is unhashable by identity."""
+    if _is_hashable(value):
+        return value
+    if dataclasses.is_dataclass(value):
+        return type(value), tuple((f.name, frozen(getattr(value, f.name))) for f in dataclasses.fields(value) if f.init)
+    if isinstance(value, Mapping):
+        return type(value), tuple((frozen(k), frozen(v)) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return type(value), tuple(map(frozen, value))
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype, value.tobytes()
+    return Same(value)

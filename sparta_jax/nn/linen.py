@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax.core import lift
 from flax.core.scope import in_filter
 from flax.linen.transforms import lift_transform
 
 from ..api import Sparsified
 from ..errors import SpartaTypeError
+from ..masks import from_zeros
 from ..packed import Packed
 from ..records import Report
+from ..trees import match
 from ..verify import Verification
-from .arguments import Arguments
+from .arguments import Arguments, frozen
+from .closed import Closed
 from .rules import Sparsity
 
 PARAMS = "params"
@@ -26,7 +31,7 @@ PARAMS = "params"
 
 def sparsify(
     module: Any,
-    tesa: Any,
+    tesa: Any = None,
     variables: Any = None,
     *,
     allow_unused: bool = False,
@@ -39,12 +44,13 @@ def sparsify(
     `tabulate`, and it may be a part of another module, under `nn.scan`, `nn.remat` and the like. Called through `apply` it is
     compiled and cached per set of shapes; as a part of another module it is traced with it, so put the outermost `apply` under
     `jax.jit`. Besides it has `pack`, `report` and `verify`, which take the arguments of `apply`; `apply` takes what `pack`
-    returned in the place of the variables.
+    returned in the place of the variables. Params are made as the dense module makes them, and masked where they are used: what
+    `init_with_output` returns beside them is computed with none masked. `bind` binds masked ones.
 
     Args:
       module: a `flax.linen.Module`, or a class of them (then a class is returned; needed inside `@nn.compact`).
       tesa: what is known of `variables["params"]`, as `sparta_jax.sparsify` takes it: a tree, `{path regex: TeSA or maker}`, a
-        callable. Paths begin below `params`.
+        callable. Paths begin below `params`; a tree may be one like `variables`. None: whatever is exactly zero in `variables`.
       variables: where given, `tesa` is matched with them at once, and makers see their values; else with those of the
         first call, which may be traced.
       allow_unused: whether a regex may hit nothing.
@@ -52,12 +58,18 @@ def sparsify(
       **options: `strict`, `implementation`, `platform`, `unroll`, as `sparta_jax.sparsify` takes them.
 
     Raises:
-      SpartaTypeError: if `module` is no linen module, or belongs to another one already.
+      SpartaTypeError: if `module` is no linen module, is sparsified already, or belongs to another one already; if there is
+        neither `tesa` nor `variables`.
       SpartaValueError: lists the masks that do not fit and the regexes that hit nothing.
     """
-    rules = Sparsity(tesa, allow_unused, options)
-    if variables is not None:
-        rules = dataclasses.replace(rules, tesa=rules.matched(variables.get(PARAMS, variables)))
+    params = None if variables is None else variables.get(PARAMS, variables)
+    if tesa is None and params is None:
+        raise SpartaTypeError("needs `tesa`, or `variables` whose zeros are known")
+    rules = Sparsity(from_zeros(params) if tesa is None else _below_params(tesa), allow_unused, options)
+    if params is not None:
+        rules = dataclasses.replace(rules, tesa=rules.matched(params))
+    if issubclass(module if isinstance(module, type) else type(module), Standalone):
+        raise SpartaTypeError("is sparsified already: give all that is known of its params at once")
     if isinstance(module, type) and issubclass(module, nn.Module):
         return _class(module, rules, methods)
     if not isinstance(module, nn.Module):
@@ -72,8 +84,21 @@ def _class(dense: type[nn.Module], rules: Sparsity, methods: Sequence[str] | Non
     names = _public_methods(dense) if methods is None else list(methods)
     lifted: Any = lift_transform(_lifted, dense, rules=rules, methods=names)
     # Of the dense class' name: what is named after its class (the params of nested modules) keeps its name.
-    members = dict(_dense=dense, _rules=rules, __module__=dense.__module__, __doc__=dense.__doc__)
+    members = dict(_dense=dense, _rules=rules, _closed=methods is None, __module__=dense.__module__, __doc__=dense.__doc__)
     return type(dense.__name__, (Standalone, lifted), members)
+
+
+def _below_params(tesa: Any) -> Any:
+    """What a tree like a module's variables says of the params; other specs as they are.
+
+    Raises:
+      SpartaTypeError: if it says something of other collections.
+    """
+    if not isinstance(tesa, Mapping) or not isinstance(tesa.get(PARAMS), Mapping):
+        return tesa
+    if others := [name for name, said in tesa.items() if name != PARAMS and jax.tree.leaves(said)]:
+        raise SpartaTypeError(f"there are TeSAs of {', '.join(others)}; those of {PARAMS} alone are put to use")
+    return tesa[PARAMS]
 
 
 def _public_methods(module: type[nn.Module]) -> list[str]:
@@ -94,9 +119,9 @@ def _fields(module: Any) -> dict[str, Any]:
 
 
 def _lifted(fn: Callable, rules: Sparsity) -> Callable:
-    """A function of scopes, sparsified in the params of the last one, which is the module's own."""
+    """A function of scopes, sparsified in the params of the last one, the module's own; while these are made it stays dense."""
 
-    def inner(scope_fn, repack, groups, rngs, *args, **kwargs):
+    def inner(is_new, scope_fn, repack, groups, rngs, *args, **kwargs):
         params, others = groups
         call, leaves = Arguments.of(args, kwargs)
 
@@ -107,21 +132,36 @@ def _lifted(fn: Callable, rules: Sparsity) -> Callable:
             return y, repack(scopes)
 
         own = params[-1].get(PARAMS, {})
-        known = rules.sparsify(run, rules.matched(own)) if jax.tree.leaves(own) else run
+        known = rules.sparsify(run, rules.matched(own)) if jax.tree.leaves(own) and not is_new else run
         return known(own, params[:-1], others, rngs, leaves)
 
-    return lift.pack(inner, (PARAMS, True), (PARAMS, True), (True,), name="sparsify", enable_kwargs=True)
+    def lifted(scopes, *args, **kwargs):
+        if not (all_scopes := jax.tree.leaves(scopes)):
+            raise SpartaTypeError("this module is not bound: call it by `apply(variables, ...)`")
+        is_new = all_scopes[-1].get_flag("initializing", False)
+        whole: Any = lift.pack(
+            functools.partial(inner, is_new), (PARAMS, True), (PARAMS, True), (True,), name="sparsify", enable_kwargs=True
+        )
+        return whole(scopes, *args, **kwargs)
+
+    return lifted
 
 
 # -- by itself
 
 
-class Standalone:
+class Standalone(Closed):
     """What a sparsified module is to those who call it from outside."""
 
     _dense: type[nn.Module]
     _rules: Sparsity
     name: str | None
+
+    def bind(self, variables: Any, *args, **kwargs) -> Any:
+        """As the dense module's `bind`, to the masked params: so its layers, taken out of it, compute with these."""
+        bound = super().bind(self._masked(variables), *args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+        object.__setattr__(bound, "_closed", False)
+        return bound
 
     def apply(self, variables: Any, *args, **kwargs) -> Any:
         """As the dense module's `apply`; `variables` may be what `pack` returned."""
@@ -148,6 +188,16 @@ class Standalone:
         fast, call = self._call(variables, args, kwargs)
         return fast.verify(*call, gradients=gradients)
 
+    def _masked(self, variables: Any) -> Any:
+        """The variables with zeros where params are dead."""
+        if isinstance(variables, Packed):
+            raise SpartaTypeError("packed variables cannot be bound: give them to `apply`")
+        params = variables.get(PARAMS, {})
+        kill = lambda leaf, tesa: leaf if tesa is None else jnp.where(tesa.mask, leaf, jnp.zeros((), leaf.dtype))
+        tesas = match(self._rules.matched(params), params)
+        leaves, tree = jax.tree.flatten(params)
+        return {**variables, PARAMS: jax.tree.unflatten(tree, map(kill, leaves, tesas))}
+
     def _call(self, variables: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[Sparsified, tuple]:
         """The compiled function for a call of `apply`, and its arguments."""
         steering = {name: kwargs.pop(name, default) for name, default in STEERING.items()}
@@ -172,7 +222,7 @@ class Standalone:
     def _sparsified(self, steering: dict[str, Any], fixed: Arguments, read: Any) -> Sparsified:
         module = self._dense(**_fields(self), parent=None, name=self.name)
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in map(jax.typeof, jax.tree.leaves(read)))
-        key = (module, *steering.values(), fixed, jax.tree.structure(read), shapes)
+        key = (frozen(module), *steering.values(), fixed, jax.tree.structure(read), shapes)
         return self._rules.call(key, lambda: self._fresh(module, steering, fixed, read))
 
     def _fresh(self, module: nn.Module, steering: dict[str, Any], fixed: Arguments, read: Any) -> Sparsified:

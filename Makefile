@@ -112,7 +112,7 @@ bench-gpu:
 	$(PYTHON) -m benchmarks.gpu $(ARGS)
 
 .PHONY: sweep machine-tables
-## make sweep        choices slower than dense, over densities, rows and masks, after calibration and after tuning (an hour; keep the machine idle)
+## make sweep        choices slower than dense, over densities, rows and masks, after calibration and after tuning (20 minutes; keep the machine idle)
 sweep: $(VENV)/.installed-test
 	for n in 1 2; do $(RUN) -m benchmarks.sweep --threads $$n --json benchmarks/results/sweep/cpu-threads-$$n.json $(ARGS) || exit 1; done
 

@@ -8,11 +8,12 @@ import re
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from .machine import describe, pin
-from .sweep_cases import Point, points
+from .sweep_cases import Point, points, seconds
 from .sweep_results import Choice, Outcome, Sweep, dump, is_slower
 from .timing import interleave, ratio
 
@@ -30,8 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A calibration of this run's own: an older one may be of other kernels.
         os.environ["SPARTA_JAX_CACHE_DIR"] = str(args.cache or Path(tempfile.mkdtemp(), "cache"))
         _calibrate()
-    chosen = [p for p in points(args.quick) if re.search(args.points, p.name)]
-    outcomes, wrong = [], 0
+    chosen = [p for p in points(args.design) if re.search(args.points, p.name)]
+    expected = sum(seconds(p, machine.threads) for p in chosen)
+    print(f"{len(chosen)} points, about {max(expected / 60, 1):.0f} minutes on an idle machine", flush=True)
+    outcomes, wrong, start = [], 0, time.monotonic()
     for i, point in enumerate(chosen):
         outcome, error = measure(point, args.rounds)
         outcomes.append(outcome)
@@ -41,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sweep = Sweep(machine, command, tuple(outcomes))
     for name, count in sweep.slower().items():
         print(f"{name}: {count} of {len(outcomes)} slower than dense; {wrong} wrong")
+    print(f"{(time.monotonic() - start) / 60:.1f} minutes")
     if args.json is not None:
         dump(sweep, args.json)
     return 1 if wrong else 0
@@ -105,20 +109,24 @@ def _ways(point: Point):
             fast.tune(w, x)
         for name, weight, baseline in ((f"packed, {kind}", fast.pack(w, x), "dense"), (f"params, {kind}", w, "masked")):
             (site,) = fast.report(weight, x).sites
-            call = jax.jit(fast)
+            leaves, tree = jax.tree.flatten(weight)  # flat ones: what it costs to look into a tree is no choice
+            call = jax.jit(lambda leaves, x, fast=fast, tree=tree: fast(jax.tree.unflatten(tree, leaves), x))
             kernel = "dense" if site.layout == "dense" and site.implementation == "dense" else f"{site.kernel} {site.config}"
-            ways[name] = (lambda call=call, weight=weight: call(weight, x).block_until_ready(), kernel.strip(), baseline)
-            results[name] = call(weight, x)
+            ways[name] = (lambda call=call, leaves=leaves: call(leaves, x).block_until_ready(), kernel.strip(), baseline)
+            results[name] = call(leaves, x)
     scale = float(np.linalg.norm(exact)) or 1.0
     return ways, max(float(np.linalg.norm(np.asarray(y, float) - exact)) / scale for y in results.values())
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.sweep", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few points, to see that it runs")
+    designs = parser.add_mutually_exclusive_group()
+    quick, full = "a few points, to see that it runs", "every combination (hours)"
+    designs.add_argument("--quick", dest="design", action="store_const", const="quick", default="covering", help=quick)
+    designs.add_argument("--full", dest="design", action="store_const", const="full", help=full)
     parser.add_argument("--threads", type=int, help="cores to use (default: all)")
     parser.add_argument("--points", default="", metavar="REGEX", help="only points whose name it is found in")
-    parser.add_argument("--rounds", type=int, default=9, help="samples per contender")
+    parser.add_argument("--rounds", type=int, default=5, help="samples per contender, more where one looks slower than dense")
     parser.add_argument("--shipped", action="store_true", help="choose by the tables that are shipped, without calibration")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where the calibration is kept (default: nowhere)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")

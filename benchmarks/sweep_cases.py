@@ -15,6 +15,7 @@ ROWS = (1, 4, 16, 64, 256, 2048)
 BLOCKS = ((64, 64), (32, 32), (16, 16), (8, 8), (4, 4), (16, 1), (1, 16), (1, 1))
 SHAPES = ((1024, 1024), (384, 1536))
 REAL_ROWS = (1, 16, 128, 512)
+POINT_SECONDS, PRODUCTS, FLOPS = 2.5, 150, 1e11  # as measured on one Zen 4 core
 QUICK_DENSITIES, QUICK_ROWS, QUICK_BLOCKS = (0.05, 0.5), (1, 16, 256), ((32, 32), (4, 4), (1, 1))
 
 
@@ -53,10 +54,37 @@ class Point:
         return live.reshape(grid).repeat(rows, 0).repeat(columns, 1)[: self.k, : self.n]
 
 
-def points(quick: bool = False) -> Iterator[Point]:
-    """All of them, those of one mask together."""
-    blocks, densities, rows = (QUICK_BLOCKS, QUICK_DENSITIES, QUICK_ROWS) if quick else (BLOCKS, DENSITIES, ROWS)
-    for (br, bc), (k, n), density, m in itertools.product(blocks, SHAPES[: 1 if quick else None], densities, rows):
+def points(design: str = "covering") -> Iterator[Point]:
+    """All of a design, those of one mask together.
+
+    `"covering"`: every pair of mask and density, mask and rows, density and rows, in every shape, and each real mask at two
+    numbers of rows; `"full"`: every combination; `"quick"`: those of a few.
+    """
+    if design == "quick":
+        yield from _random(QUICK_BLOCKS, QUICK_DENSITIES, QUICK_ROWS, SHAPES[:1])
+    elif design == "full":
+        yield from _random(BLOCKS, DENSITIES, ROWS, SHAPES)
+    else:
+        yield from _covering()
+    rows = {"quick": REAL_ROWS[:1], "full": REAL_ROWS}
+    for i, (name, mask) in enumerate(real_masks().items()):
+        for m in rows.get(design, (REAL_ROWS[i % 4], REAL_ROWS[(i + 2) % 4])):
+            yield Point(name, m, *mask.shape, float(mask.mean()))
+
+
+def seconds(point: Point, threads: int) -> float:
+    """About what measuring a point takes: tuning and compiling, and some hundred products of its size."""
+    return POINT_SECONDS + PRODUCTS * 2 * point.m * point.k * point.n / (FLOPS * threads)
+
+
+def _random(blocks, densities, rows, shapes) -> Iterator[Point]:
+    for (br, bc), (k, n), density, m in itertools.product(blocks, shapes, densities, rows):
         yield Point(f"{br}x{bc}", m, k, n, density)
-    for (name, mask), m in itertools.product(real_masks().items(), REAL_ROWS[: 1 if quick else None]):
-        yield Point(name, m, *mask.shape, float(mask.mean()))
+
+
+def _covering() -> Iterator[Point]:
+    """A Latin square of masks and densities for each shape: the rows run along its diagonals."""
+    for ((i, (br, bc)), (s, (k, n))), (j, density) in itertools.product(
+        itertools.product(enumerate(BLOCKS), enumerate(SHAPES)), enumerate(DENSITIES)
+    ):
+        yield Point(f"{br}x{bc}", ROWS[(i + j + len(ROWS) // 2 * s) % len(ROWS)], k, n, density)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..formats.bsr import Pattern
 from ..formats.csr import ELEMENT
+from ..formats.dense import masked
 from ..problem import DENSE, SDDMM, Kernel, Layout, SpMM
 from ..stored import of_arrays, values_shape
 from ..tesa import TeSA
@@ -23,10 +24,19 @@ Call = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
 
 
-def call_of(problem: SpMM | SDDMM, kernel: Kernel, config: Any) -> Call:
-    """A call of a kernel on random operands, compiled when it is first made; it returns when its result is there."""
+def call_of(problem: SpMM | SDDMM, kernel: Kernel, config: Any, masking: bool = False) -> Call:
+    """A call of a kernel on random operands, compiled when it is first made; it returns when its result is there.
+
+    With `masking` a dense weight is masked first, as in a call on params that are not packed."""
     operands, tree = jax.tree.flatten(operands_of(problem))
-    compiled = jax.jit(lambda *leaves: kernel.run(problem, config, *jax.tree.unflatten(tree, leaves)))
+
+    def run(*leaves):
+        first, *rest = jax.tree.unflatten(tree, leaves)
+        if masking:
+            rest[0] = masked(rest[0], problem.pattern)
+        return kernel.run(problem, config, first, *rest)
+
+    compiled = jax.jit(run)
     return lambda: compiled(*operands).block_until_ready()
 
 

@@ -1,10 +1,11 @@
+import itertools
 import subprocess
 import sys
 
 import pytest
 
 from benchmarks.machine import ROOT, Machine
-from benchmarks.sweep_cases import DENSITIES, Point, points
+from benchmarks.sweep_cases import DENSITIES, Point, points, seconds
 from benchmarks.sweep_results import KINDS, Choice, Outcome, Sweep, dump, load, section
 
 MACHINE = Machine("Some CPU", "cpu", "avx2", 2, 1, "0.10.2", "3.11.7", "0123456789")
@@ -20,10 +21,21 @@ def test_a_mask_has_its_density_and_is_the_same_again(mask, density):
     assert abs(live.mean() - density) < 0.15 if mask != "64x64" else live.any()
 
 
-def test_points_have_names_of_their_own():
-    names = [point.name for point in points()]
+@pytest.mark.parametrize("design", ["quick", "covering", "full"])
+def test_points_have_names_of_their_own(design):
+    names = [point.name for point in points(design)]
     assert len(set(names)) == len(names)
-    assert {p.name for p in points(quick=True)} <= set(names)
+    assert set(names) <= {p.name for p in points("full")}
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(("mask", "density", "m", "k"), 2)))
+def test_the_covering_design_has_every_pair(pair):
+    values = lambda design: {tuple(getattr(p, name) for name in pair) for p in points(design) if not p.is_real}
+    assert values("covering") == values("full")
+
+
+def test_a_sweep_takes_minutes():
+    assert sum(seconds(p, 1) for p in points()) < 12 * 60
 
 
 def sweep(ratio: float) -> Sweep:

@@ -14,6 +14,7 @@ from jax import lax
 from sparta_jax.kernels.mosaic import compat
 
 ROWS, COLS, SLOTS = 128, 64, 8
+STRIDE = 37
 TILES = 512  # 8 MiB in bfloat16
 
 
@@ -25,7 +26,7 @@ def fetch(x: jax.Array, ctas: int, steps: int) -> jax.Array:
         cta = lax.axis_index("cta")
 
         def start(step, slot):
-            tile = lax.rem(cta * 37 + step, tiles)
+            tile = tile_of(cta, step, tiles)
             plgpu.copy_gmem_to_smem(x.at[pl.ds(tile * ROWS, ROWS)], ring.at[slot], full.at[slot])
 
         for slot in range(SLOTS):
@@ -49,7 +50,7 @@ def fetch(x: jax.Array, ctas: int, steps: int) -> jax.Array:
     read = ctas * steps * ROWS * COLS * x.dtype.itemsize
     kernel = compat.persistent(
         body,
-        name="l2_bandwidth",
+        name="sparta_l2_bandwidth",
         ctas=ctas,
         warpgroups=1,
         out_type=out,
@@ -58,6 +59,11 @@ def fetch(x: jax.Array, ctas: int, steps: int) -> jax.Array:
         cost=pl.CostEstimate(flops=0, bytes_accessed=read, transcendentals=0),
     )
     return kernel(x)
+
+
+def tile_of(cta: Any, step: Any, tiles: int) -> Any:
+    """Which tile a thread block fetches in a step: neighbours begin at different ones."""
+    return lax.rem(cta * STRIDE + step, tiles)
 
 
 def measure(ctas: int, steps: int = 20_000) -> float:

@@ -9,11 +9,15 @@
 
 namespace sparta {
 
+// Asked once: `cpuid` takes microseconds on a virtual machine, whose hypervisor answers it.
 inline bool has_avx2() {
 #if defined(__x86_64__)
-  unsigned a, b, c, d;  // some compilers' __builtin_cpu_supports does not know F16C
-  const bool has_f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c;
+  static const bool has = [] {
+    unsigned a, b, c, d;  // some compilers' __builtin_cpu_supports does not know F16C
+    const bool has_f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c;
+  }();
+  return has;
 #else
   return false;
 #endif

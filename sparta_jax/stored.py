@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .formats.bsr import BSR, Pattern
 from .formats.csr import CSR, ELEMENT
@@ -83,3 +84,24 @@ def stored_bytes(tesa: TeSA, layout: Layout, itemsize: int) -> int:
         return size
     columns = -(-tesa.shape[1] // (layout.block or ELEMENT)[1])
     return size + 4 * (columns + 1 + values_shape(tesa, layout)[0])
+
+
+def table_fault(
+    values: tuple[int, ...], indptr: np.ndarray, indices: np.ndarray, shape: tuple[int, ...], block: tuple[int, ...]
+) -> str | None:
+    """What is wrong with the index tables of a weight with values of this shape; `block` is empty for single elements."""
+    br, bc = block or ELEMENT
+    if len(shape) != 2 or indptr.dtype != np.int32 or indices.dtype != np.int32 or indices.ndim != 1:
+        return "its index tables are no lists of 32-bit integers for a matrix"
+    rows, columns = -(-shape[0] // br), -(-shape[1] // bc)
+    if values != (len(indices), *block):
+        return f"has {len(indices)} entries, and values of shape {values}"
+    if indptr.shape != (columns + 1,) or indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
+        return f"its column table does not divide {len(indices)} entries among {columns} columns"
+    if len(indices) and (indices.min() < 0 or indices.max() >= rows):
+        return f"an index lies outside its {rows} rows"
+    starts = np.zeros(len(indices) + 1, bool)
+    starts[indptr] = True
+    if (np.diff(indices) <= 0)[~starts[1:-1]].any():
+        return "the rows of a column are not in order"
+    return None

@@ -45,10 +45,10 @@ from ..products import varying_as
 from ..progress import announced
 from ..records import Compaction
 from ..specialize import Chooser, is_empty
-from ..stored import Stored, arrays_of, layout_of, values_shape
 from ..tesa import TeSA
 from ..verify import Stage
 from .call import Call
+from .entries import checked_value, checked_weight
 
 LIGHTER = 0.9  # of the params' elements: packed ones are compacted for their size alone
 
@@ -225,7 +225,8 @@ class Analysis:
             )
         inputs = self.rewritten.program.inputs
         given = {inputs[i]: leaves[i] for i in self.call.data}
-        given |= {e.variable: varying_as(stored[e.key], e.variable.aval) for e in entries if e.site is None}
+        plain = {e.variable: checked_value(e.key, stored[e.key], e.variable.aval) for e in entries if e.site is None}
+        given |= {variable: varying_as(value, variable.aval) for variable, value in plain.items()}
         weights = {site: self._weights(site, stored) for site in self.sites}
         return jax.tree.unflatten(self.out_tree, self.rewritten.run(given, weights))
 
@@ -238,7 +239,8 @@ class Analysis:
     def _weights(self, site: Site, stored: Mapping[str, Any]) -> list[Weight]:
         """The stored weights of a site; none for a site that no output needs."""
         entries = weight_entries(site, self.origins)
-        return [_weight(stored[e.key], site.patterns[e.index], e.key) for e in entries if e.key in stored]
+        dtype = site.weight.aval.dtype
+        return [checked_weight(e.key, stored[e.key], site.patterns[e.index], dtype) for e in entries if e.key in stored]
 
     def problem(self, site: Site, index: int, layout: Layout, device: Device) -> SpMM:
         """What a kernel is asked at a site, for this call's own rows."""
@@ -305,12 +307,3 @@ def _compacted(source: Followed, call: Call, packed: bool, always: bool) -> tupl
 def _narrowed(source: Followed) -> tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]:
     live = ((name, v.shape, live_sizes(source.facts, v)) for v, name in source.origins.params.items())
     return tuple((name, shape, sizes) for name, shape, sizes in live if sizes != shape)
-
-
-def _weight(value: Stored, pattern: TeSA, key: str) -> Weight:
-    layout, (values, *tables) = layout_of(value), arrays_of(value)
-    if value.shape != pattern.shape:
-        raise PackedError(f"{key}: has shape {value.shape}, its pattern {pattern.shape}")
-    if values.shape != (wanted := values_shape(pattern, layout)) or any(t.shape != wanted[:1] for t in tables[1:]):
-        raise PackedError(f"{key}: holds {values.shape[0]} entries as {layout}, its pattern has {wanted[0]}")
-    return Weight(layout, value)

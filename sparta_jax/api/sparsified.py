@@ -20,6 +20,7 @@ from ..verify import Verification, verify
 from .analysis import Analysis
 from .call import Call, Signature
 from .compress import compress_params, run_compressed
+from .entries import check_tables
 from .pack import pack, unpack
 from .propagation import Propagation, propagation_of
 from .report import report
@@ -50,6 +51,9 @@ class Sparsified:
 
     def __call__(self, *args, **kwargs) -> Any:
         self._signature.check_hashable(args, kwargs)
+        for tree in args:
+            if isinstance(tree, Packed):
+                check_tables(tree)
         return self._jitted(*args, **kwargs)
 
     def __repr__(self) -> str:

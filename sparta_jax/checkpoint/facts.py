@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from ..errors import CheckpointError, SpartaTypeError
 from ..problem import CSR_LAYOUT, Layout
-from ..stored import Stored, arrays_of, layout_of, of_arrays
+from ..stored import Stored, arrays_of, layout_of, of_arrays, table_fault
 from ..tesa import TeSA
 
 
@@ -92,7 +92,7 @@ class Reader:
             return values
         indptr, indices = (self.arrays[name] for name in kept["tables"])
         shape = tuple(int(n) for n in kept["shape"])
-        if (fault := _fault(values.shape, indptr, indices, shape, layout)) is not None:
+        if (fault := table_fault(values.shape, indptr, indices, shape, layout.block or ())) is not None:
             raise CheckpointError(f"{what}: {fault}")
         return of_arrays((values, jnp.asarray(indptr), jnp.asarray(indices)), layout, shape)
 
@@ -111,24 +111,3 @@ def layout_from_json(stored: list[Any]) -> Layout:
     if block is not None or format_ not in ("dense", "csr"):
         raise ValueError(f"no layout {format_} {block}")
     return CSR_LAYOUT if format_ == "csr" else Layout("dense")
-
-
-def _fault(
-    values: tuple[int, ...], indptr: np.ndarray, indices: np.ndarray, shape: tuple[int, ...], layout: Layout
-) -> str | None:
-    """What is wrong with a weight's index tables."""
-    br, bc = layout.block or (1, 1)
-    if len(shape) != 2 or indptr.dtype != np.int32 or indices.dtype != np.int32 or indices.ndim != 1:
-        return "its index tables are no lists of 32-bit integers for a matrix"
-    rows, columns = -(-shape[0] // br), -(-shape[1] // bc)
-    if values != (len(indices), *(layout.block or ())):
-        return f"has {len(indices)} entries, and values of shape {values} as {layout}"
-    if indptr.shape != (columns + 1,) or indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
-        return f"its column table does not divide {len(indices)} entries among {columns} columns"
-    if len(indices) and (indices.min() < 0 or indices.max() >= rows):
-        return f"an index lies outside its {rows} rows"
-    starts = np.zeros(len(indices) + 1, bool)
-    starts[indptr] = True
-    if (np.diff(indices) <= 0)[~starts[1:-1]].any():
-        return "the rows of a column are not in order"
-    return None

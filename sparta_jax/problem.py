@@ -49,24 +49,26 @@ CSR_LAYOUT = Layout("csr")
 
 @dataclasses.dataclass(frozen=True)
 class Epilogue:
-    """What follows a product before its result is written: `activation(y + bias) + residual`.
+    """What follows a product before its result is written: `activation(scale * y + bias) + residual`.
 
     Attributes:
       bias: whether a `[N]` vector is added.
       activation: a key of `sparta_jax.products.ACTIVATIONS`, or None.
       residual: whether an array shaped like the result is added last.
+      scale: whether a `[N]` vector is multiplied with first.
     """
 
     bias: bool = False
     activation: str | None = None
     residual: bool = False
+    scale: bool = False
 
     def __bool__(self) -> bool:
-        return self.bias or self.activation is not None or self.residual
+        return self.scale or self.bias or self.activation is not None or self.residual
 
     def __str__(self) -> str:
-        parts = ["bias"] * self.bias + [self.activation or ""] * bool(self.activation) + ["residual"] * self.residual
-        return "+".join(parts)
+        vectors = ["scale"] * self.scale + ["bias"] * self.bias
+        return "+".join([*vectors, *[self.activation or ""] * bool(self.activation), *["residual"] * self.residual])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,8 +236,9 @@ class Kernel(Protocol):
     @property
     def run(self) -> Callable[..., jax.Array]:
         """`run(problem, config, *operands)`, traceable. For `SpMM` the operands are `x [m, k]`, `weight` (an array or a format,
-        by `problem.layout`), then `bias [n]` and `residual [m, n]` as the epilogue says, the result is `[m, n]`. For `SDDMM`
-        they are `x [m, K]` and `g [m, N]`, the result is the stored values: `[K, N]`, `[nnzb, br, bc]` or `[nnz]`."""
+        by `problem.layout`), then `scale [n]`, `bias [n]` and `residual [m, n]` as the epilogue says, the result is `[m, n]`.
+        For `SDDMM` they are `x [m, K]` and `g [m, N]`, the result is the stored values: `[K, N]`, `[nnzb, br, bc]` or
+        `[nnz]`."""
         ...
 
 

@@ -6,7 +6,7 @@ known, and the planner is asked.
 
     spmm(x [..., K], weight) -> [..., N]                         y = x @ W, or x @ W.T
     sddmm(x [..., K], g [..., N]) -> stored values of a weight    x.T @ g at the live cells
-    spmm_epilogue(x, weight, bias, residual) -> [..., N]         activation(x @ W + bias) + residual
+    spmm_epilogue(x, weight, *extras) -> [..., N]                activation(scale * (x @ W) + bias) + residual
 
 The first two are bilinear and closed under transposition, so no kernel needs a derivative of its own; the third one's jvp is
 that of the first followed by the epilogue.
@@ -101,13 +101,16 @@ def sddmm(product: Product, x: jax.Array, g: jax.Array) -> jax.Array:
 
 
 def spmm_epilogue(product: Product, x: jax.Array, weight: Stored, *extras: jax.Array) -> jax.Array:
-    """`activation(x @ W + bias) + residual`; `extras` are the bias `[N]` and the residual `[..., N]` that the epilogue has."""
+    """`activation(scale * (x @ W) + bias) + residual`; `extras` are the scale `[N]`, the bias `[N]` and the residual `[..., N]`
+    that the epilogue has."""
     return _bind(spmm_epilogue_p, product, x, *arrays_of(weight), *extras)
 
 
 def apply_epilogue(epilogue: Epilogue, y: jax.Array, *extras: jax.Array) -> jax.Array:
     """What an epilogue means, as ordinary operations."""
     rest = list(extras)
+    if epilogue.scale:
+        y = y * rest.pop(0).astype(y.dtype)
     if epilogue.bias:
         y = y + rest.pop(0).astype(y.dtype)
     if epilogue.activation is not None:
@@ -305,7 +308,8 @@ def _stored(product: Product) -> str:
 def _spmm_rule(product: Product, ranks: tuple[int, ...]) -> str:
     """Factor names need only agree where axes must be sharded alike: the leading ones."""
     tables = ", p, e" if product.tables else ""
-    extras = (", o" if product.epilogue.bias else "") + (f", {_lead(ranks[0])}o" if product.epilogue.residual else "")
+    vectors = ", o" * (product.epilogue.scale + product.epilogue.bias)
+    extras = vectors + (f", {_lead(ranks[0])}o" if product.epilogue.residual else "")
     contracted, stored = "i", _stored(product).replace("k", "wk").replace("n", "wn")
     return f"{_lead(ranks[0])}{contracted}, {stored}{tables}{extras} -> {_lead(ranks[0])}o"
 

@@ -22,7 +22,7 @@ class Tail:
 
     Attributes:
       epilogue: which parts it has.
-      extras: the bias `[columns]` and the residual, where it has them.
+      extras: the scale (`[columns]` or one number), the bias `[columns]` and the residual, where it has them.
       covered: the equations it stands for.
       result: the last one's result.
     """
@@ -34,31 +34,51 @@ class Tail:
 
 
 def _plain(y, b):
-    return y + b
+    return b
 
 
 def _reshaped(y, b):
-    return y + jnp.reshape(b, (1,) * (y.ndim - b.ndim) + b.shape)
+    return jnp.reshape(b, (1,) * (y.ndim - b.ndim) + b.shape)
 
 
 def _broadcast(y, b):
-    return y + jnp.broadcast_to(b, y.shape)
+    return jnp.broadcast_to(b, y.shape)
 
 
-BIASES: tuple[Callable, ...] = (_plain, _reshaped, _broadcast)
+def _sum(y, b, spread: Callable = _plain):
+    return y + spread(y, b)
+
+
+def _times(y, s, spread: Callable = _plain):
+    return y * spread(y, s)
+
+
+SPREADS: tuple[Callable, ...] = (_plain, _reshaped, _broadcast)
+"""How programs bring a vector along the columns to the shape of the result."""
+BIASES = tuple(functools.partial(_sum, spread=spread) for spread in SPREADS)
+SCALES = tuple(functools.partial(_times, spread=spread) for spread in SPREADS)
 
 
 def find_tail(product: Equation, normal: Normal, graph: Graph, taken: Set[Equation]) -> Tail:
-    """The longest epilogue behind a product, of equations that are not `taken`; empty where none stands there."""
+    """The longest epilogue behind a product, of equations that are not `taken`; empty where none stands there.
+
+    A scale alone is left to whatever stands behind it: attention, for instance."""
     (y,) = product.outputs
     tail = Tail(Epilogue(), (), frozenset(), y)
     if not normal.keeps_order:
         return tail
-    for extend in (_bias, _activation, _residual):
+    for extend in (_scale, _bias, _activation, _residual):
         longer = extend(tail, normal, graph)
         if longer is not None and longer.covered.isdisjoint(taken):
             tail = longer
-    return tail
+    return Tail(Epilogue(), (), frozenset(), y) if tail.epilogue == Epilogue(scale=True) else tail
+
+
+def _scale(tail: Tail, normal: Normal, graph: Graph) -> Tail | None:
+    for reference, shape in [(_times, ()), *((reference, normal.columns) for reference in SCALES)]:
+        if (match := _find(reference, tail.result, (shape,), graph)) is not None:
+            return _extended(tail, match, dataclasses.replace(tail.epilogue, scale=True))
+    return None
 
 
 def _bias(tail: Tail, normal: Normal, graph: Graph) -> Tail | None:
@@ -76,7 +96,7 @@ def _activation(tail: Tail, normal: Normal, graph: Graph) -> Tail | None:
 
 
 def _residual(tail: Tail, normal: Normal, graph: Graph) -> Tail | None:
-    if (match := _find(_plain, tail.result, (tail.result.shape,), graph)) is None:
+    if (match := _find(_sum, tail.result, (tail.result.shape,), graph)) is None:
         return None
     return _extended(tail, match, dataclasses.replace(tail.epilogue, residual=True))
 

@@ -244,8 +244,10 @@ def _inputs_but(weights: Mapping[Site, Sequence[Weight]]) -> Callable[[Step], Se
 
 
 def _flat(site: Site, extras: list[jax.Array]) -> list[jax.Array]:
-    """The epilogue's operands in the product's own shape: bias `[n]`, residual `[*rows, n]`."""
+    """The epilogue's operands in the product's own shape: scale and bias `[n]`, residual `[*rows, n]`."""
     rest, out = list(extras), []
+    if site.epilogue.scale:
+        out.append(jnp.broadcast_to(jnp.ravel(rest.pop(0)), (site.normal.n,)))
     if site.epilogue.bias:
         out.append(jnp.reshape(rest.pop(0), (site.normal.n,)))
     if site.epilogue.residual:

@@ -54,10 +54,11 @@ def sparse_cost(problem: SpMM | SDDMM, kernel: str, block: tuple[int, int] = (1,
     picoseconds = live * parts["live"].at(problem.m) + stored * memory_excess(machine, stored)
     around = (problem.k + problem.n) * parts["around"].at(problem.m) if problem.m else 0.0
     width = _width(machine, problem, kernel)
+    fused = kernel.startswith("native") and not (isinstance(problem, SpMM) and problem.epilogue.scale)
     after = (
         machine.call
         + PICO * around * width
-        + epilogue_seconds(problem, machine, "epilogue_native" if kernel.startswith("native") else "epilogue_xla")
+        + epilogue_seconds(problem, machine, "epilogue_native" if fused else "epilogue_xla")
     )
     if problem.layout == DENSE:
         after += packing_seconds(problem, machine, kernel, block)

@@ -35,7 +35,8 @@ class MosaicBsrSpMM:
 
     A dense weight is read where it lies: only the blocks, of the config's size, that hold a live element are fetched. A packed
     one is read in its own blocks, or in parts of them. For few rows, and for narrow blocks, the transposed tile is made. Rows,
-    and sides that the blocks do not divide, are padded by a copy before the kernel; a residual is added after it.
+    and sides that the blocks do not divide, are padded by a copy before the kernel. A residual is added in it, but to
+    transposed and to padded tiles.
     """
 
     name: str = "mosaic_bsr_spmm"
@@ -66,18 +67,19 @@ class MosaicBsrSpMM:
         tiles = _tiles(problem, config)
         done = steps.count * config.depth * whole(problem.m, config.rows) // config.rows
         efficiency = step_efficiency(config, problem.x_dtype.itemsize) * done / (num_sms(problem.device) * tiles.makespan)
-        estimate = Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH)
+        moved = front.moved_bytes(problem, config, _fuses_residual(problem, config))
+        estimate = Cost(front.flops(problem, config), moved, efficiency, LAUNCH)
         return measured(problem, self.name, estimate, (config.depth, config.cols))
 
     def run(self, problem: SpMM, config: Tiling, x: jax.Array, weight: jax.Array | BSR, *extras: jax.Array) -> jax.Array:
-        def kernel(x, w, bias):
+        def kernel(x, w, extras):
             # Pallas takes a third of a second to import, which no program without a GPU should wait for.
             from .mosaic.spmm import spmm
 
             return spmm(
                 x,
                 w,
-                bias,
+                extras,
                 tiling=config,
                 steps=front.steps_of(problem, config),
                 tiles=_tiles(problem, config),
@@ -86,7 +88,7 @@ class MosaicBsrSpMM:
                 out_dtype=problem.out_dtype,
             )
 
-        return front.run(problem, config, kernel, x, weight, *extras)
+        return front.run(problem, config, _fuses_residual(problem, config), kernel, x, weight, extras)
 
 
 def _swapped_rows(m: int, cols: int) -> list[tuple[int, bool]]:
@@ -97,6 +99,11 @@ def _swapped_rows(m: int, cols: int) -> list[tuple[int, bool]]:
     if m <= FEW_ROWS[-1]:
         return [(next(rows for rows in FEW_ROWS if rows >= m and not (cols == NARROW_COLS and rows == FEW_ROWS[0])), True)]
     return [(rows, True) for rows in MANY_ROWS if cols == NARROW_COLS and rows <= whole(m, MANY_ROWS[0])]
+
+
+def _fuses_residual(problem: SpMM, config: Tiling) -> bool:
+    """Whether a residual is added in the kernel: not in a transposed tile, whose rows no thread reads in order."""
+    return not config.swapped and front.fuses_residual(problem, config)
 
 
 def _tiles(problem: SpMM, config: Tiling) -> schedule.Tiles:

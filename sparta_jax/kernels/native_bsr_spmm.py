@@ -10,6 +10,7 @@ import numpy as np
 
 from ..formats.bsr import BSR, Pattern
 from ..problem import DENSE, SDDMM, Cost, Layout, SpMM
+from ..products import apply_epilogue
 from ..tesa import TeSA
 from . import native
 from .curves import live_in, sparse_cost
@@ -119,14 +120,10 @@ class NativeBsrSpMM:
             blocks = blocks.swapaxes(1, 2).at[order].get(mode="promise_in_bounds", unique_indices=True)
             order = None
         epilogue, rest = problem.epilogue, list(extras)
-        return native.spmm(
-            x,
-            blocks,
-            indptr,
-            indices,
-            problem.n,
-            dtype=problem.out_dtype,
-            order=order,
+        product = functools.partial(native.spmm, x, blocks, indptr, indices, problem.n, dtype=problem.out_dtype, order=order)
+        if epilogue.scale:
+            return apply_epilogue(epilogue, product(), *extras)
+        return product(
             bias=rest.pop(0) if epilogue.bias else None,
             activation=epilogue.activation,
             residual=rest.pop(0) if epilogue.residual else None,

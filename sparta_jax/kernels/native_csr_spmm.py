@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 
 from ..formats.csr import CSR
 from ..problem import CSR_LAYOUT, DENSE, SDDMM, Cost, SpMM
+from ..products import apply_epilogue
 from ..stored import pattern_of
 from . import native, native_csr
 from .curves import sparse_cost
@@ -64,8 +66,8 @@ class NativeCsrSpMM:
             pattern = pattern_of(problem.pattern, CSR_LAYOUT)
             indptr, indices = pattern.indptr, pattern.indices
             values = native_csr.pack(weight, indptr, indices)
-        rest = list(extras)
-        return native_csr.spmm(
+        product = functools.partial(
+            native_csr.spmm,
             x,
             values,
             indptr,
@@ -73,9 +75,14 @@ class NativeCsrSpMM:
             problem.n,
             threads=problem.device.cores,
             transposed=problem.transposed,
-            bias=rest.pop(0) if problem.epilogue.bias else None,
-            activation=problem.epilogue.activation,
-            residual=rest.pop(0) if problem.epilogue.residual else None,
+        )
+        epilogue, rest = problem.epilogue, list(extras)
+        if epilogue.scale:
+            return apply_epilogue(epilogue, product(), *extras)
+        return product(
+            bias=rest.pop(0) if epilogue.bias else None,
+            activation=epilogue.activation,
+            residual=rest.pop(0) if epilogue.residual else None,
         )
 
 

@@ -31,7 +31,7 @@ class TritonBsrSpMM:
 
     A dense weight is read where it lies, a packed one in its own blocks or in parts of them. float32 is rounded to TF32 where
     XLA's own product would do so, and keeps its bits with `precision="highest"`. Sizes that tiles do not divide are padded by
-    a copy; a residual is added after the kernel. Pallas has announced the end of its Triton backend (jax 0.11).
+    a copy, and a residual is then added after the kernel. Pallas has announced the end of its Triton backend (jax 0.11).
     """
 
     name: str = "triton_bsr_spmm"
@@ -61,18 +61,19 @@ class TritonBsrSpMM:
         busy = programs / (math.ceil(programs / sms) * sms)
         reached = narrow(min(config.rows, config.cols)) * shallow(config.depth) * busy
         efficiency = share(problem.x_dtype, problem.precision) * reached
-        estimate = Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH)
+        moved = front.moved_bytes(problem, config, front.fuses_residual(problem, config))
+        estimate = Cost(front.flops(problem, config), moved, efficiency, LAUNCH)
         return measured(problem, self.name, estimate, (config.depth, config.cols))
 
     def run(self, problem: SpMM, config: Tile, x: jax.Array, weight: jax.Array | BSR, *extras: jax.Array) -> jax.Array:
-        def kernel(x, w, bias):
+        def kernel(x, w, extras):
             # Pallas takes a third of a second to import, which no program without a GPU should wait for.
             from .triton.spmm import spmm
 
             return spmm(
                 x,
                 w,
-                bias,
+                extras,
                 tile=config,
                 steps=front.steps_of(problem, config),
                 transposed=problem.transposed,
@@ -81,7 +82,7 @@ class TritonBsrSpMM:
                 out_dtype=problem.out_dtype,
             )
 
-        return front.run(problem, config, kernel, x, weight, *extras)
+        return front.run(problem, config, front.fuses_residual(problem, config), kernel, x, weight, extras)
 
 
 register(TritonBsrSpMM())

@@ -46,8 +46,8 @@ def operands_of(problem: SpMM | SDDMM) -> list[Any]:
     if isinstance(problem, SDDMM):
         return [draw((problem.m, problem.k), problem.x_dtype), draw((problem.m, problem.n), problem.g_dtype)]
     operands = [draw((problem.m, problem.k), problem.x_dtype), weight_of(problem.pattern, problem.layout, problem.w_dtype)]
-    if problem.epilogue.bias:
-        operands.append(draw((problem.n,), problem.out_dtype))
+    vectors = problem.epilogue.scale + problem.epilogue.bias
+    operands += [draw((problem.n,), problem.out_dtype)] * vectors
     if problem.epilogue.residual:
         operands.append(draw((problem.m, problem.n), problem.out_dtype))
     return operands

@@ -25,7 +25,7 @@ DEVICES = {"sm_90a": Device("cuda", "NVIDIA H200", 132), "sm_80": Device("cuda",
 TARGETS = {"mosaic": ("sm_90a",), "triton": ("sm_80", "sm_90a")}
 SLOW_TO_COMPILE = {"triton": ("dense", "bsr64x128", "gelu_erf")}
 """Of implementations that take seconds a case, the problems that stand for the others."""
-FAST = ("bf16 dense m=1024", "bf16 bsr64x128 m=16", "bf16 gelu_erf", "sddmm bf16 dense")
+FAST = ("bf16 dense m=1024", "bf16 bsr64x128 m=16", "bf16 gelu_erf", "bf16 dense float32 extras", "sddmm bf16 dense")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Case:
             pattern = Pattern.of(p.pattern, p.layout.block)
             lists = (s(a.shape, a.dtype) for a in (pattern.indptr, pattern.indices))
             weight = BSR(s((pattern.nnzb, *p.layout.block), p.w_dtype), *lists, p.pattern.shape)
-        return [s((p.m, p.k), p.x_dtype), weight, *[s((p.n,), p.x_dtype)] * p.epilogue.bias]
+        vectors = [s((p.n,), p.x_dtype)] * (p.epilogue.scale + p.epilogue.bias)
+        return [s((p.m, p.k), p.x_dtype), weight, *vectors, *[s((p.m, p.n), p.x_dtype)] * p.epilogue.residual]
 
 
 def cases() -> Iterator[Case]:
@@ -85,6 +86,9 @@ def _spmms(dtype, device) -> Iterator[tuple[str, SpMM]]:
         common = (m, MASK, layout, dtype, dtype, dtype, device)
         yield f"{layout} m={m}", SpMM(*common, epilogue=fused)
         yield f"{layout} m={m} transposed", SpMM(*common, transposed=True)
+    extras = Epilogue(bias=True, activation="gelu_erf", residual=True, scale=True)
+    for layout, out in itertools.product((DENSE, Layout("bsr", (64, 128))), dict.fromkeys((dtype, np.dtype("f4")))):
+        yield f"{layout} {out} extras", SpMM(1024, MASK, layout, dtype, dtype, out, device, epilogue=extras)
     for activation in ACTIVATIONS:
         epilogue = Epilogue(bias=True, activation=activation)
         yield (

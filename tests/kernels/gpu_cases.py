@@ -46,8 +46,8 @@ def structs(p):
         pattern = Pattern.of(p.pattern, p.layout.block)
         lists = (s(a.shape, a.dtype) for a in (pattern.indptr, pattern.indices))
         weight = BSR(s((pattern.nnzb, *p.layout.block), p.w_dtype), *lists, p.pattern.shape)
-    extras = [s((p.n,), p.x_dtype)] * p.epilogue.bias + [s((p.m, p.n), p.x_dtype)] * p.epilogue.residual
-    return s((p.m, p.k), p.x_dtype), weight, *extras
+    vectors = [s((p.n,), p.x_dtype)] * (p.epilogue.scale + p.epilogue.bias)
+    return s((p.m, p.k), p.x_dtype), weight, *vectors, *[s((p.m, p.n), p.x_dtype)] * p.epilogue.residual
 
 
 def operands(p):

@@ -18,7 +18,7 @@ F32 = np.dtype(np.float32)
 LAYOUTS = [DENSE, Layout("bsr", (16, 16)), Layout("bsr", (8, 24)), CSR_LAYOUT]
 SIZES = [(1, 64, 96), (70, 50, 75), (300, 33, 16)]  # m, k, n
 DENSITIES = [0.0, 0.3, 1.0]
-EPILOGUES = [Epilogue(), Epilogue(bias=True), Epilogue(True, "gelu_erf", True), Epilogue(False, "relu", True)]
+EPILOGUES = [Epilogue(), Epilogue(bias=True), Epilogue(True, "gelu_erf", True), Epilogue(True, "relu", True, scale=True)]
 
 
 def pattern(k: int, n: int, density: float, rng) -> TeSA:
@@ -57,7 +57,7 @@ def test_epilogues(name, epilogue, rng):
     tesa = pattern(k, n, 0.3, rng)
     w, x = (jnp.asarray(rng.standard_normal(s), F32) for s in ((k, n), (m, k)))
     w = w * tesa.mask.astype(np.float32)
-    shapes = [(n,)] * epilogue.bias + [(m, n)] * epilogue.residual
+    shapes = [(n,)] * (epilogue.scale + epilogue.bias) + [(m, n)] * epilogue.residual
     extras = [jnp.asarray(rng.standard_normal(shape), F32) for shape in shapes]
     problem = SpMM(m, tesa, DENSE, F32, F32, F32, CPU, epilogue=epilogue)
     want = apply_epilogue(epilogue, x @ w, *extras)

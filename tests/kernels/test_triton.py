@@ -21,7 +21,7 @@ from sparta_jax.tesa import TeSA
 KERNELS = {SpMM: TritonBsrSpMM(), SDDMM: TritonBsrSDDMM()}
 A100 = Device("cuda", "NVIDIA A100-SXM4-80GB", 108)
 FEW = Device("cuda", "NVIDIA A100-SXM4-80GB", 3)
-ALL = Epilogue(bias=True, activation="gelu_erf", residual=True)
+ALL = Epilogue(bias=True, activation="gelu_erf", residual=True, scale=True)
 
 # The warning is ignored where products are lowered; these tests lower kernels by themselves.
 pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
@@ -70,7 +70,7 @@ def test_every_activation_lowers_for_cuda(activation):
 SQUARES, RAGGED, CROSS = mask((128, 128), (32, 32), 0.4), mask((90, 200), (32, 32), 0.3), mask((128, 96), (32, 32), cross)
 SMALL = Tile(32, 32, 32, 4, 2)
 CASES = {
-    "density .4": (spmm(64, SQUARES, packed(32, 32)), SMALL),
+    "density .4": (spmm(64, SQUARES, packed(32, 32), epilogue=ALL), SMALL),
     "density .4 dense": (spmm(64, SQUARES), Tile(64, 64, 32, 4, 2)),
     "float32": (spmm(64, SQUARES, dtype=F32, precision="highest"), SMALL),
     "float16": (spmm(64, SQUARES, packed(32, 32), F16, F16, epilogue=ALL), SMALL),

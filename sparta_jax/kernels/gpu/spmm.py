@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ...formats.bsr import BSR
 from ...problem import DENSE, Epilogue, SpMM
 from ...products import apply_epilogue
-from .activations import ACTIVATIONS
+from .epilogue import ACTIVATIONS, Extras
 from .sizes import padded, padding_bytes, parts, whole
 from .steps import Steps, of_layout, sides
 
@@ -78,27 +78,47 @@ def flops(problem: SpMM, config: Tile) -> float:
     return 2.0 * whole_sizes(problem, config)[0] * steps_of(problem, config).count * config.depth * config.cols
 
 
-def written_bytes(problem: SpMM) -> int:
-    return problem.m * problem.n * problem.out_dtype.itemsize * (3 if problem.epilogue.residual else 1)
+def written_bytes(problem: SpMM, fused: bool = False) -> int:
+    """Of the result, and of a residual that is added to it: in the kernel, or after it."""
+    return problem.m * problem.n * problem.out_dtype.itemsize * ((2 if fused else 4) if problem.epilogue.residual else 1)
 
 
-def moved_bytes(problem: SpMM, config: Tile) -> int:
-    """What goes to and from memory, copies that pad included."""
+def fuses_residual(problem: SpMM, config: Tile) -> bool:
+    """Whether a residual is added in the kernel: of whole tiles, which no copy pads."""
+    return (problem.m, problem.n) == whole_sizes(problem, config)[::2]
+
+
+def moved_bytes(problem: SpMM, config: Tile, fused: bool) -> int:
+    """What goes to and from memory, copies that pad included; `fused`: whether a residual is added in the kernel."""
     m, k, n = whole_sizes(problem, config)
     itemsize, out_itemsize = problem.x_dtype.itemsize, problem.out_dtype.itemsize
-    moved = (m * k + steps_of(problem, config).count * config.depth * config.cols) * itemsize + written_bytes(problem)
+    moved = (m * k + steps_of(problem, config).count * config.depth * config.cols) * itemsize
+    moved += written_bytes(problem, fused)
     moved += padding_bytes((problem.m, problem.k), (m, k), itemsize)
     moved += padding_bytes((problem.m, problem.n), (m, n), out_itemsize)
     return moved + (padding_bytes((problem.k, problem.n), (k, n), itemsize) if problem.layout == DENSE else 0)
 
 
-def run(problem: SpMM, config: Tile, kernel: Callable[..., jax.Array], x: jax.Array, weight: jax.Array | BSR, *extras):
-    """The product by `kernel(x, w, bias)`, which is called on whole tiles, if there is anything to multiply; a residual is
-    added after it."""
+def run(
+    problem: SpMM,
+    config: Tile,
+    fused: bool,
+    kernel: Callable[[jax.Array, jax.Array, Extras], jax.Array],
+    x: jax.Array,
+    weight: jax.Array | BSR,
+    extras: Sequence[jax.Array],
+) -> jax.Array:
+    """The product by `kernel(x, w, extras)`, which is called on whole tiles, if there is anything to multiply; `fused`: whether
+    a residual is added in it."""
+    epilogue, rest = problem.epilogue, list(extras)
     if is_zero(problem, steps_of(problem, config)):
-        return apply_epilogue(problem.epilogue, jnp.zeros((problem.m, problem.n), problem.out_dtype), *extras)
+        return apply_epilogue(epilogue, jnp.zeros((problem.m, problem.n), problem.out_dtype), *extras)
     m, k, n = whole_sizes(problem, config)
     stored = (n, k) if problem.transposed else (k, n)
     w = weight.blocks if isinstance(weight, BSR) else padded(weight, stored)
-    y = kernel(padded(x, (m, k)), w, padded(extras[0], (n,)) if problem.epilogue.bias else None)
-    return apply_epilogue(Epilogue(residual=problem.epilogue.residual), y[: problem.m, : problem.n], *extras[-1:])
+    vector = lambda: padded(rest.pop(0).astype(jnp.float32), (n,))
+    given = Extras(vector() if epilogue.scale else None, vector() if epilogue.bias else None)
+    if epilogue.residual and fused:
+        return kernel(padded(x, (m, k)), w, given._replace(residual=rest.pop(0)))
+    y = kernel(padded(x, (m, k)), w, given)
+    return apply_epilogue(Epilogue(residual=epilogue.residual), y[: problem.m, : problem.n], *rest)

@@ -16,9 +16,9 @@ _LOAD_TAKES_INDEX = getattr(inspect.signature(plgpu.load).parameters.get("idx"),
 _KERNEL_TAKES_COST = "cost_estimate" in inspect.signature(plgpu.kernel).parameters
 
 
-def load(ref: Any, index: Any, **options: Any) -> jax.Array:
+def load(ref: Any, *index: Any, **options: Any) -> jax.Array:
     """`ref[index]` in registers; `options` are those of `plgpu.load`."""
-    return plgpu.load(ref, (index,), **options) if _LOAD_TAKES_INDEX else plgpu.load(ref.at[index], **options)
+    return plgpu.load(ref, index, **options) if _LOAD_TAKES_INDEX else plgpu.load(ref.at[index], **options)
 
 
 def persistent(

@@ -1,4 +1,4 @@
-"""The body of the block-sparse product `activation(x @ W + bias)`."""
+"""The body of the block-sparse product `activation(scale * (x @ W) + bias) + residual`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.experimental.pallas.mosaic_gpu as plgpu
 import jax.numpy as jnp
 from jax import lax
 
-from ..gpu.activations import ACTIVATIONS
+from ..gpu.epilogue import Extras, finished
 from ..gpu.steps import Steps
 from . import compat, pipeline
 from .schedule import Tiles
@@ -23,7 +23,7 @@ class Operands(NamedTuple):
     Attributes:
       x: `[m, k]`, whole tiles.
       w: `[K, N]`, whole tiles, or the live blocks `[nnzb, br, bc]`.
-      bias: `f32[n]` or None.
+      extras: of the epilogue.
       tile_ptr, tile_row, tile_col: of `Tiles`.
       step_ptr, step_at: of `Steps`.
       step_entry: of `Steps`; None where `w` is not packed.
@@ -31,7 +31,7 @@ class Operands(NamedTuple):
 
     x: Any
     w: Any
-    bias: Any
+    extras: Extras
     tile_ptr: Any
     tile_row: Any
     tile_col: Any
@@ -43,7 +43,7 @@ class Operands(NamedTuple):
 def spmm(
     x: jax.Array,
     w: jax.Array,
-    bias: jax.Array | None,
+    extras: Extras,
     *,
     tiling: Tiling,
     steps: Steps,
@@ -52,13 +52,13 @@ def spmm(
     activation: str | None,
     out_dtype: Any,
 ) -> jax.Array:
-    """`[m, n]`: `activation(x @ W + bias)`, or of the transpose of `W`, accumulated in float32.
+    """`[m, n]`: the product with `W`, or with its transpose, and its epilogue; accumulated in float32.
 
     Args:
       x: `[m, k]`, whole tiles of `tiling.rows` and `tiling.depth`.
       w: `[K, N]`, whole tiles of `tiling.depth` (contracted) and `tiling.cols`, or `[nnzb, br, bc]` with sides that those
         divide; in the dtype of `x`.
-      bias: `[n]`, or None.
+      extras: of the epilogue, of whole tiles; no residual where `tiling.swapped`.
       tiling: of one thread block.
       steps: at least one, of blocks of `tiling.depth` and `tiling.cols`.
       tiles: all output tiles.
@@ -68,7 +68,7 @@ def spmm(
     """
     packed = w.ndim == 3
     lists = [tiles.ptr, tiles.row, tiles.col, steps.ptr, steps.at, steps.entry if packed else None]
-    operands = Operands(x, w, None if bias is None else bias.astype(jnp.float32), *map(_as_array, lists))
+    operands = Operands(x, w, extras, *map(_as_array, lists))
     out_type = jax.ShapeDtypeStruct((x.shape[0], steps.columns * tiling.cols), out_dtype)
 
     def body(refs: Operands, y: Any, *scratch: Any) -> None:
@@ -99,11 +99,12 @@ def _scratch(tiling: Tiling, dtype: Any, transposed: bool, out_dtype: Any) -> pi
 
 
 def _cost(operands: Operands, steps: Steps, tiling: Tiling, out: jax.ShapeDtypeStruct) -> pl.CostEstimate:
-    x, itemsize = operands.x, operands.x.dtype.itemsize
+    x, itemsize, residual = operands.x, operands.x.dtype.itemsize, operands.extras.residual
+    added = 0 if residual is None else residual.size * residual.dtype.itemsize
     weight = steps.count * tiling.depth * tiling.cols
     return pl.CostEstimate(
         flops=2 * x.shape[0] * weight,
-        bytes_accessed=(x.size + weight) * itemsize + out.size * out.dtype.itemsize,
+        bytes_accessed=(x.size + weight) * itemsize + out.size * out.dtype.itemsize + added,
         transcendentals=0,
     )
 
@@ -158,18 +159,24 @@ def _body(refs: Operands, y: Any, scratch: pipeline.Scratch, tiling: Tiling, tra
         width = chunk_rows if tiling.swapped else chunk_cols
         down, right = (width, 0) if tiling.swapped else (0, width)
 
+        def place(c):
+            return pl.ds(row + c * down, chunk_rows), pl.ds(col + c * right, chunk_cols)
+
         def value(c):
             v = result[:, c * width : (c + 1) * width]
-            if refs.bias is not None:
+
+            def vector(ref):
                 along = 1 if tiling.swapped else 0
-                bias = compat.load(
-                    refs.bias, pl.ds(col + c * right, chunk_cols), layout=plgpu.Layout.WGMMA.reduce(along), optimized=False
-                )
-                v = v + lax.broadcast_in_dim(bias, v.shape, (1 - along,))
-            return ACTIVATIONS[activation](v)
+                read = compat.load(ref, place(c)[1], layout=plgpu.Layout.WGMMA.reduce(along), optimized=False)
+                return lax.broadcast_in_dim(read, v.shape, (1 - along,))
+
+            added = refs.extras.residual
+            if added is not None:
+                added = compat.load(added, *place(c), layout=plgpu.Layout.WGMMA, optimized=False)
+            return finished(v, activation, refs.extras, vector, added)
 
         def target(c):
-            return y.at[pl.ds(row + c * down, chunk_rows), pl.ds(col + c * right, chunk_cols)]
+            return y.at[place(c)]
 
         pipeline.write(out, tiling.accumulator[1] // width, value, target, tiling.swapped)
 

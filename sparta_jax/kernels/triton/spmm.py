@@ -1,4 +1,4 @@
-"""The body of the block-sparse product `activation(x @ W + bias)`."""
+"""The body of the block-sparse product `activation(scale * (x @ W) + bias) + residual`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.experimental.pallas.triton as plt
 import jax.numpy as jnp
 from jax import lax
 
-from ..gpu.activations import ACTIVATIONS
+from ..gpu.epilogue import Extras, finished
 from ..gpu.steps import Steps, sides
 from .grid import on_grid
 from .tile import Tile
@@ -19,7 +19,7 @@ from .tile import Tile
 def spmm(
     x: jax.Array,
     w: jax.Array,
-    bias: jax.Array | None,
+    extras: Extras,
     *,
     tile: Tile,
     steps: Steps,
@@ -28,12 +28,12 @@ def spmm(
     precision: lax.Precision,
     out_dtype: Any,
 ) -> jax.Array:
-    """`[m, n]`: `activation(x @ W + bias)`, or of the transpose of `W`, accumulated in float32.
+    """`[m, n]`: the product with `W`, or with its transpose, and its epilogue; accumulated in float32.
 
     Args:
       x: `[m, k]`, whole tiles of `tile.rows` and `tile.depth`.
       w: `[K, N]`, whole tiles of `tile.depth` (contracted) and `tile.cols`, or `[nnzb, br, bc]` with sides that those divide.
-      bias: `[n]`, or None.
+      extras: of the epilogue, of whole tiles.
       tile: of one program.
       steps: at least one, of blocks of `tile.depth` and `tile.cols`.
       transposed: whether the weight is contracted along its last axis.
@@ -43,12 +43,11 @@ def spmm(
     """
     packed = w.ndim == 3
     lists = [jnp.asarray(a) for a in (steps.ptr, steps.at, *[steps.entry] * packed)]
-    extras = [] if bias is None else [bias.astype(jnp.float32)]
     out_type = jax.ShapeDtypeStruct((x.shape[0], steps.columns * tile.cols), out_dtype)
 
     def body(ptr, at, *refs):
         entry, refs = (refs[0], refs[1:]) if packed else (None, refs)
-        x, w, *bias, y = refs
+        x, w, extras, y = refs
         row, col = pl.program_id(0), pl.program_id(1)
 
         def step(e, total):
@@ -57,10 +56,10 @@ def spmm(
             return total + plt.dot(a, b, trans_b=transposed, precision=precision)
 
         result = lax.fori_loop(ptr[col], ptr[col + 1], step, jnp.zeros((tile.rows, tile.cols), jnp.float32))
-        cols = pl.ds(col * tile.cols, tile.cols)
-        if bias:
-            result = result + plt.load(bias[0].at[cols])[None, :]
-        plt.store(y.at[pl.ds(row * tile.rows, tile.rows), cols], ACTIVATIONS[activation](result).astype(y.dtype))
+        rows, cols = pl.ds(row * tile.rows, tile.rows), pl.ds(col * tile.cols, tile.cols)
+        residual = None if extras.residual is None else plt.load(extras.residual.at[rows, cols])
+        result = finished(result, activation, extras, lambda ref: plt.load(ref.at[cols])[None, :], residual)
+        plt.store(y.at[rows, cols], result.astype(y.dtype))
 
     kernel = on_grid(
         body,
@@ -70,9 +69,9 @@ def spmm(
         out_type=out_type,
         warps=tile.warps,
         stages=tile.stages,
-        cost=_cost(x, steps, tile, out_type),
+        cost=_cost(x, steps, tile, out_type, extras.residual),
     )
-    return kernel(*lists, x, w, *extras)
+    return kernel(*lists, x, w, extras)
 
 
 def _block(w: Any, tile: Tile, transposed: bool, at: Any, col: Any, entry: Any) -> Any:
@@ -87,10 +86,11 @@ def _block(w: Any, tile: Tile, transposed: bool, at: Any, col: Any, entry: Any) 
     return w.at[(*index, *(where[::-1] if transposed else where))]
 
 
-def _cost(x: jax.Array, steps: Steps, tile: Tile, out: jax.ShapeDtypeStruct) -> pl.CostEstimate:
+def _cost(x: jax.Array, steps: Steps, tile: Tile, out: jax.ShapeDtypeStruct, residual: jax.Array | None) -> pl.CostEstimate:
     weight = steps.count * tile.depth * tile.cols
+    added = 0 if residual is None else residual.size * residual.dtype.itemsize
     return pl.CostEstimate(
         flops=2 * x.shape[0] * weight,
-        bytes_accessed=(x.size + weight) * x.dtype.itemsize + out.size * out.dtype.itemsize,
+        bytes_accessed=(x.size + weight) * x.dtype.itemsize + out.size * out.dtype.itemsize + added,
         transcendentals=0,
     )

@@ -1,8 +1,9 @@
-"""The activations of the epilogues of GPU kernels, of primitives that Mosaic and Triton lower."""
+"""The epilogue of GPU kernels, in float32, of primitives that Mosaic and Triton lower."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,4 +38,30 @@ ACTIVATIONS: dict[str | None, Callable[[jax.Array], jax.Array]] = {
     "tanh": jnp.tanh,
     "sigmoid": _sigmoid,
 }
-"""In float32, of primitives that Mosaic lowers (it has no layout for `erf`)."""
+"""Mosaic has no layout for `erf`."""
+
+
+class Extras(NamedTuple):
+    """What an epilogue takes, as arrays or as refs; None where it has none.
+
+    Attributes:
+      scale: `f32[n]`.
+      bias: `f32[n]`.
+      residual: `[m, n]`.
+    """
+
+    scale: Any = None
+    bias: Any = None
+    residual: Any = None
+
+
+def finished(
+    v: jax.Array, activation: str | None, extras: Extras, vector: Callable[[Any], jax.Array], residual: jax.Array | None
+) -> jax.Array:
+    """`activation(scale * v + bias) + residual` of a part of the result; `vector` reads what a ref of `extras` has for it."""
+    if extras.scale is not None:
+        v = v * vector(extras.scale)
+    if extras.bias is not None:
+        v = v + vector(extras.bias)
+    v = ACTIVATIONS[activation](v)
+    return v if residual is None else v + residual.astype(jnp.float32)

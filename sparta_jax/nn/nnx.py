@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import dataclasses
 import functools
 import inspect
@@ -10,7 +9,6 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 from flax import nnx
 
 from ..api import Sparsified
@@ -20,9 +18,8 @@ from ..packed import Packed
 from ..records import Report
 from ..verify import Verification
 from .arguments import Arguments
+from .nnx_calls import Run, sparsified, tracing, update
 from .rules import Sparsity
-
-_tracing: contextvars.ContextVar[frozenset[type]] = contextvars.ContextVar("tracing", default=frozenset())
 
 
 def sparsify(
@@ -37,7 +34,8 @@ def sparsify(
 
     What comes out is of a subclass of `module`'s class and shares its variables: attributes, `nnx.split` and `nnx.merge`, state
     and its paths, `nnx.jit`, `nnx.grad` and optimizers are as before. Its methods are compiled and cached per set of
-    shapes. Besides it has `pack`, `report` and `verify`.
+    shapes. Besides it has `pack`, `report` and `verify`. The masks are of its methods: its layers are those of `module`, and
+    called by themselves dense.
 
     Args:
       module: an `nnx.Module`.
@@ -49,11 +47,13 @@ def sparsify(
       **options: `strict`, `implementation`, `platform`, `unroll`, as `sparta_jax.sparsify` takes them.
 
     Raises:
-      SpartaTypeError: if `module` is no nnx module.
+      SpartaTypeError: if `module` is no nnx module, or sparsified already.
       SpartaValueError: lists the masks that do not fit and the regexes that hit nothing.
     """
     if not isinstance(module, nnx.Module):
         raise SpartaTypeError(f"needs an nnx module, got {type(module).__name__}")
+    if isinstance(module, Sparse):
+        raise SpartaTypeError("is sparsified already: give all that is known of its params at once")
     params = nnx.state(module, nnx.Param)
     rules = Sparsity(from_zeros(params) if tesa is None else tesa, allow_unused, options)
     rules = dataclasses.replace(rules, tesa=rules.matched(params))
@@ -71,19 +71,24 @@ def _public_methods(module: type[nnx.Module]) -> list[str]:
     """What a module's own classes define for others to call."""
     names = []
     for name, member in inspect.getmembers_static(module):
-        if inspect.isfunction(member) and (name == "__call__" or not (name.startswith("_") or hasattr(nnx.Module, name))):
+        if _is_method(member) and (name == "__call__" or not (name.startswith("_") or hasattr(nnx.Module, name))):
             names.append(name)
     return names
+
+
+def _is_method(member: Any) -> bool:
+    """Whether it is called with the module: a function, or what `nnx.jit` and its like made of one."""
+    return callable(member) and hasattr(member, "__get__") and not isinstance(member, (type, staticmethod, classmethod))
 
 
 def _sparse_method(name: str, method: Callable) -> Callable:
     @functools.wraps(method)
     def run(self, *args, **kwargs):
-        if type(self) in _tracing.get():
+        if type(self) in tracing.get():
             return method(self, *args, **kwargs)
         fast, call = self._call(name, args, kwargs)
         y, changed = fast(*call)
-        _update(self, changed)
+        update(self, changed)
         return y
 
     return run
@@ -97,21 +102,23 @@ class Sparse:
     def pack(self, *args, method: str = "__call__", also: Sequence[tuple] = (), **kwargs) -> Served:
         """A module that holds what inference by `method` on such arguments needs, and no more; called like it.
 
+        Random streams are shared with this module.
+
         `also` lists the args of further calls that it must serve; see `Sparsified.pack`.
 
         Raises:
           SpartaTypeError: if the method changes variables: `module.eval()` comes first.
         """
-        graph, state = nnx.split(self)
+        graph, streams, state = nnx.split(self, nnx.RngState, ...)
         calls = []
         for given in (args, *also):
             fixed, leaves = Arguments.of(given, kwargs)
-            fast = _sparsified(type(self), Run(method, graph, fixed, True), state)
-            calls.append((fast, (state, {}, leaves)))
+            fast = sparsified(type(self), Run(method, graph, fixed, True), state)
+            calls.append((fast, (state, streams, leaves)))
         (first, call), *others = calls
         if any(other is not first for other, _ in others):
             raise SpartaTypeError("`also` differs in more than the shapes of arrays: pack for it separately")
-        return Served(type(self), method, graph, first.pack(*call, also=[further for _, further in others]))
+        return Served(type(self), method, graph, first.pack(*call, also=[further for _, further in others]), streams)
 
     def report(self, *args, method: str = "__call__", **kwargs) -> Report:
         """What is done at each product, and why; see `Sparsified.report`."""
@@ -127,104 +134,20 @@ class Sparse:
         """The compiled function for a call of a method, and its arguments."""
         fixed, leaves = Arguments.of(args, kwargs)
         graph, params, rest = nnx.split(self, nnx.Param, ...)
-        return _sparsified(type(self), Run(method, graph, fixed, False), (params, rest)), (params, rest, leaves)
+        return sparsified(type(self), Run(method, graph, fixed, False), (params, rest)), (params, rest, leaves)
 
 
 class Served(nnx.Module):
     """A method of a sparsified module with its packed variables; called like the method."""
 
-    def __init__(self, sparse: type[Sparse], method: str, graph: Any, packed: Packed):
-        self.packed = nnx.data(packed)
+    def __init__(self, sparse: type[Sparse], method: str, graph: Any, packed: Packed, streams: Any):
+        self.packed, self.streams = nnx.data(packed), nnx.data(streams)
         self.sparse, self.method, self.graph = sparse, method, nnx.static(graph)
 
     def __call__(self, *args, **kwargs) -> Any:
         fixed, leaves = Arguments.of(args, kwargs)
-        fast = _sparsified(self.sparse, Run(self.method, self.graph, fixed, True), self.packed.origin.structs())
-        return fast(self.packed, {}, leaves)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """All that is fixed of one call of a method: hashable, the key of a compiled one.
-
-    Attributes:
-      method: its name.
-      graph: the module without its variables.
-      arguments: the fixed part of its arguments.
-      serving: whether all variables are params, and none may change.
-    """
-
-    method: str
-    graph: Any
-    arguments: Arguments
-    serving: bool
-
-
-def _sparsified(sparse: type[Sparse], run: Run, state: Any) -> Sparsified:
-    fn = functools.partial(_serve if run.serving else _step, sparse, run)
-    return sparse.sparsity.call((run, jax.tree.structure(state)), lambda: sparse.sparsity.sparsify(fn, sparse.sparsity.tesa))
-
-
-def _step(sparse: type[Sparse], run: Run, params: Any, rest: Any, leaves: Any) -> tuple[Any, Any]:
-    """What a method returns, and the variables that it changed or made."""
-    before = _values(params) | _values(rest)
-    y, module = _traced(sparse, run, params, rest, leaves)
-    graph, params_after, rest_after = nnx.split(module, nnx.Param, ...)
-    if _changed(before, params_after):
-        raise SpartaTypeError(f"`{run.method}` changes params: leave it out of `methods`")
-    changed = nnx.from_flat_state(_changed(before, rest_after))
-    if graph != run.graph:
-        probe = nnx.merge(run.graph, params, rest)
-        _update(probe, changed)
-        if nnx.split(probe)[0] != graph:
-            raise SpartaTypeError(f"`{run.method}` changes attributes that are no variables: leave it out of `methods`")
-    return y, changed
-
-
-def _serve(sparse: type[Sparse], run: Run, variables: Any, nothing: Any, leaves: Any) -> Any:
-    """What a method returns that changes nothing."""
-    before = _values(variables)
-    y, module = _traced(sparse, run, variables, nothing, leaves)
-    graph, after = nnx.split(module)
-    if graph != run.graph or _changed(before, after):
-        raise SpartaTypeError(
-            f"`{run.method}` changes variables, and packed ones are for inference: call `module.eval()` first"
-        )
-    return y
-
-
-def _traced(sparse: type[Sparse], run: Run, params: Any, rest: Any, leaves: Any) -> tuple[Any, nnx.Module]:
-    """What the dense method returns on a module of these variables, and that module after it."""
-    module = nnx.merge(run.graph, params, rest)
-    args, kwargs = run.arguments.join(leaves)
-    token = _tracing.set(_tracing.get() | {sparse})
-    try:
-        return getattr(module, run.method)(*args, **kwargs), module
-    finally:
-        _tracing.reset(token)
-
-
-def _values(state: Any) -> dict[tuple, list[Any]]:
-    """The arrays of each variable; a module that is merged from the state may set others in it."""
-    return {path: jax.tree.leaves(variable) for path, variable in nnx.to_flat_state(state)}
-
-
-def _changed(before: dict[tuple, list[Any]], after: Any) -> list[tuple[tuple, Any]]:
-    """The variables whose arrays are not the very same as before."""
-    unlike = lambda path, v: path not in before or [id(x) for x in before[path]] != [id(x) for x in jax.tree.leaves(v)]
-    return [(path, variable) for path, variable in nnx.to_flat_state(after) if unlike(path, variable)]
-
-
-def _update(module: nnx.Module, changed: Any) -> None:
-    """Sets the variables that are in `changed`, and adds those that the module lacks."""
-    there = {path for path, _ in nnx.to_flat_state(nnx.state(module))}
-    for path, variable in nnx.to_flat_state(changed):
-        if path not in there:
-            *parents, last = path
-            node: Any = module
-            for key in parents:
-                node = node[key] if isinstance(key, int) else getattr(node, str(key))
-            setattr(node, str(last), variable)
-    old = [(path, variable) for path, variable in nnx.to_flat_state(changed) if path in there]
-    if old:
-        nnx.update(module, nnx.from_flat_state(old))
+        fast = sparsified(self.sparse, Run(self.method, self.graph, fixed, True), self.packed.origin.structs())
+        y, changed = fast(self.packed, self.streams, leaves)
+        for path, variable in nnx.to_flat_state(changed):
+            dict(nnx.to_flat_state(self.streams))[path][...] = variable[...]
+        return y

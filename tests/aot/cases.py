@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import gpu_bandwidth
 from sparta_jax.formats.bsr import BSR, Pattern
 from sparta_jax.kernels import kernels
 from sparta_jax.problem import DENSE, SDDMM, Device, Epilogue, Layout, SpMM
@@ -59,7 +60,23 @@ class Case:
         return [s((p.m, p.k), p.x_dtype), weight, *vectors, *[s((p.m, p.n), p.x_dtype)] * p.epilogue.residual]
 
 
-def cases() -> Iterator[Case]:
+@dataclasses.dataclass(frozen=True)
+class Bandwidth:
+    """The benchmark's kernel that fetches by TMA what lies in L2: it would measure nothing if the loads were left out."""
+
+    name: str = "sm_90a l2_bandwidth"
+    target: str = "sm_90a"
+    fast: bool = True
+
+    def run(self, x):
+        return gpu_bandwidth.fetch(x, DEVICES[self.target].cores, 100)
+
+    def structs(self) -> list[Any]:
+        return [jax.ShapeDtypeStruct((gpu_bandwidth.TILES * gpu_bandwidth.ROWS, gpu_bandwidth.COLS), jnp.bfloat16)]
+
+
+def cases() -> Iterator[Case | Bandwidth]:
+    yield Bandwidth()
     for implementation, targets in TARGETS.items():
         for target, (dtype_name, dtype) in itertools.product(targets, DTYPES.items()):
             for kernel in (k for table in kernels.values() for k in table.values() if k.implementation == implementation):

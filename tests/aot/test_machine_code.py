@@ -16,12 +16,14 @@ pytest.importorskip("jax_cuda13_plugin", reason="compiles with the CUDA plugin: 
 
 HERE = Path(__file__).parent
 RECORDED = json.loads((HERE / "figures.json").read_text())
+SLOTS = 8  # of the bandwidth kernel
 ALL = bool(os.environ.get("ALL"))
 TARGETS = sorted(path.stem for path in (HERE / "targets").iterdir())
 MUST = {
     "sm_90a mosaic": ("HGMMA", "UTMALDG", "UTMASTG"),
     "sm_90a triton": ("HGMMA|HMMA", "LDGSTS"),
     "sm_80 triton": ("HMMA", "LDGSTS"),
+    "sm_90a l2_bandwidth": ("UTMALDG",),
 }
 """The tensor cores, and copies beside the threads: by TMA or cp.async."""
 
@@ -49,6 +51,11 @@ def test_every_case_compiles(found):
 def test_nothing_spills_and_no_product_waits_for_the_one_before(found):
     wrong = {name: code for name, codes in found.items() for code in codes if code["spilled"] or code["serialized"]}
     assert wrong == {}
+
+
+def test_what_is_to_be_fetched_for_its_own_sake_is_fetched(found):
+    """The first tiles before the loop, and one in every step."""
+    assert found["sm_90a l2_bandwidth"][0]["instructions"]["UTMALDG"] > SLOTS
 
 
 @pytest.mark.parametrize("which", MUST)

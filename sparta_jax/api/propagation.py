@@ -16,6 +16,7 @@ from ..errors import SpartaKeyError, SpartaWarning
 from ..explanation import Explanation, Finding
 from ..grid import Grid, combine
 from ..interpreters import CONST, LIVE, ZERO, Atom, Constant, Equation, Fact, Need, Variable, uniform_axes
+from ..interpreters.links import numbers_of
 from ..tesa import TeSA
 from .analysis import Analysis
 from .explain import Teller
@@ -175,6 +176,12 @@ class Propagation:
     def params(self) -> tuple[VariableFact, ...]:
         """The inputs that are params."""
         return tuple(self.inputs[i] for i in self._analysis.call.params)
+
+    @functools.cached_property
+    def groups(self) -> dict[str, tuple[int, ...]]:
+        """Of each param that holds channels, the numbers of its dependency groups, those of `pruning.groups`."""
+        numbers = numbers_of(self._analysis.rewritten.program, [fact.atom for fact in self.params])
+        return {fact.name: found for fact, found in zip(self.params, numbers, strict=True) if found}
 
     def flow(self) -> Iterator[tuple[VariableFact, tuple[str, ...]]]:
         """Every variable in the program's order, with the names of those that it is computed from; an output reads one."""

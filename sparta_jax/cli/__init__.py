@@ -12,7 +12,7 @@ from .table import show
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, or 1 for an error of ours, which is printed."""
+    """Runs one command and returns 0; what goes wrong is one line on the standard error, and exit status 2."""
     parser = argparse.ArgumentParser(prog="python -m sparta_jax", description="Sparsity in JAX.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("doctor", help="devices, native kernels, versions, caches, and what is missing")
@@ -23,7 +23,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         tables = {"doctor": checkup, "report": lambda: contents(given.file), "calibrate": calibrated}[given.command]()
     except (OSError, ValueError, TypeError, ImportError) as error:
-        parser.exit(1, f"{type(error).__name__}: {error}\n")
+        parser.exit(2, f"{type(error).__name__}: {' '.join(str(error).split())}\n")
     for table in tables:
         show(table)
     return 0

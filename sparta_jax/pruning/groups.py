@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ..interpreters.jaxprs import trace
-from ..interpreters.links import channels_of
+from ..interpreters.links import channels_of, members
 from ..trees import Leaf, leaves_of
 
 
@@ -93,18 +93,9 @@ def groups(fn: Callable[..., Any], params: Any, *args, **kwargs) -> list[Group]:
 
 def _grouped(leaves: Sequence[Leaf], channels: Sequence[tuple[np.ndarray, ...]]) -> list[Group]:
     """Channels are of one group if they lie along the same axes of the same params."""
-    places: dict[int, list[tuple[int, int]]] = {}
-    for leaf, axes in enumerate(channels):
-        for axis, names in enumerate(axes):
-            for name in np.unique(names[names != 0]).tolist():
-                places.setdefault(name, []).append((leaf, axis))
-    members: dict[tuple[tuple[int, int], ...], list[int]] = {}
-    for name in sorted(places):
-        members.setdefault(tuple(places[name]), []).append(name)
     return [
         Group(len(names), tuple(_slices(leaves, channels[leaf][axis], leaf, axis, names) for leaf, axis in where))
-        for where, names in members.items()
-        if len(where) > 1 and len(names) > 1
+        for where, names in members(channels).items()
     ]
 
 

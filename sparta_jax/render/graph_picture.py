@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
@@ -31,14 +32,19 @@ class Node:
 
 
 def graph(
-    found: Propagation, ax: Axes | None = None, *, groups: Mapping[str, int] | None = None, details: bool = False
+    found: Propagation,
+    ax: Axes | None = None,
+    *,
+    groups: Mapping[str, int | Sequence[int]] | None = None,
+    details: bool = False,
 ) -> Axes:
     """Boxes from top to bottom: params and data, operations, outputs; a box's fill shows the share of its live elements.
 
     Args:
       found: what `propagate(fn, tesa)(*args)` returned.
       ax: where to draw; None: a new figure.
-      groups: names of params to numbers: params of one number (what must die together) get one colour.
+      groups: which params hold what must die together, as names to the numbers of groups: a dot of its colour per group. None:
+        the dependency groups of the program, numbered as by `pruning.groups`; `{}`: no colours.
       details: every operation; else those alone whose facts differ from their operands', and products.
 
     Raises:
@@ -47,6 +53,7 @@ def graph(
     nodes = _nodes(found, details)
     if len(nodes) > MOST:
         raise SpartaValueError(f"{len(nodes)} boxes are no picture; draw a part of the function, or details=False")
+    numbers = found.groups if groups is None else {name: np.atleast_1d(given).tolist() for name, given in groups.items()}
     places = _places(nodes)
     width, height = (max(p[i] for p in places) + 1 for i in (0, 1))
     with look():
@@ -54,7 +61,8 @@ def graph(
         for node, (x, y) in zip(nodes, places, strict=True):
             for source in node.sources:
                 _arrow(axes, places[source], (x, y))
-            _box(axes, node, x, y, groups or {})
+            _box(axes, node, x, y)
+            _dots(axes, numbers.get(node.fact.name, ()), x, y)
         axes.set_xlim(-0.6, width - 0.4)
         axes.set_ylim(height - 0.4, -0.6)
         axes.set_axis_off()
@@ -68,9 +76,15 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> No
     ax.annotate("", (x, y - 0.3), (u, v + 0.3), arrowprops=style, zorder=1)
 
 
-def _box(ax: Axes, node: Node, x: float, y: float, groups: Mapping[str, int]) -> None:
+def _dots(ax: Axes, numbers: Sequence[int], x: float, y: float) -> None:
+    """A dot per dependency group along a box's upper edge."""
+    for i, number in enumerate(numbers):
+        ax.scatter(x + 0.36 - 0.1 * i, y - 0.26, s=16, color=GROUPS[number % len(GROUPS)], linewidths=0, zorder=3)
+
+
+def _box(ax: Axes, node: Node, x: float, y: float) -> None:
     fact = node.fact
-    colour = GROUPS[groups[fact.name] % len(GROUPS)] if fact.name in groups else LIVE if fact.density else DEAD
+    colour = LIVE if fact.density else DEAD
     outline: dict[str, Any] = dict(boxstyle="round,pad=0.02", mutation_aspect=0.5)
     ax.add_patch(FancyBboxPatch((x - 0.42, y - 0.26), 0.84, 0.52, fc="none", ec=colour, lw=0.8, **outline))
     if fact.density:

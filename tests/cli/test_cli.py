@@ -3,6 +3,7 @@ import pytest
 
 import sparta_jax as sj
 from sparta_jax import cli
+from sparta_jax.checkpoint import container
 from sparta_jax.cli.table import Table
 
 
@@ -33,14 +34,30 @@ def test_report_of_a_file(make, tmp_path, capsys):
     assert "dense" in out
 
 
-@pytest.mark.parametrize("content", [None, b"no such thing"])
-def test_a_bad_file_is_an_error_and_no_traceback(content, tmp_path, capsys):
-    if content is not None:
-        (tmp_path / "f").write_bytes(content)
+def newer(path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(container, "VERSION", container.VERSION + 1)
+        sj.save_packed(path, sj.sparsify(lambda p: p["w"], None).compress({"w": np.ones(4, "float32")}))
+
+
+BAD = {
+    "no file": lambda path: None,
+    "a folder": lambda path: path.mkdir(),
+    "an empty file": lambda path: path.touch(),
+    "a foreign file": lambda path: path.write_bytes(b"no such thing"),
+    "another safetensors file": lambda path: path.write_bytes((2).to_bytes(8, "little") + b"{}"),
+    "a newer version": newer,
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_one_line_and_no_traceback(name, tmp_path, capsys):
+    BAD[name](tmp_path / "f")
     with pytest.raises(SystemExit) as stop:
         cli.main(["report", str(tmp_path / "f")])
-    assert stop.value.code == 1
-    assert "Error" in capsys.readouterr().err
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Error" in line
 
 
 def test_a_table_is_aligned():

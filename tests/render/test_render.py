@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import sparta_jax as sj
-from sparta_jax import render
+from sparta_jax import pruning, render
 from sparta_jax.errors import SpartaTypeError, SpartaValueError
 from sparta_jax.render.masks_picture import shares
 
@@ -78,11 +78,28 @@ def test_sites_draws_two_bars_per_product():
 @pytest.mark.parametrize("details", [False, True])
 def test_graph_shows_params_products_and_outputs(details):
     found = sj.propagate(mlp, TESA)(PARAMS, X)
-    ax = render.graph(found, details=details, groups={"p['up0']": 0, "p['down0']": 0})
+    ax = render.graph(found, details=details, groups={"p['up0']": 0, "p['down0']": [0, 1]})
+    assert len(dots(ax)) == 3
     texts = [t.get_text() for t in ax.texts]
     for name in ("p['up0']", "dot_general:3", "output"):
         assert any(t.startswith(name) for t in texts)
     assert ("add:0" in "".join(texts)) == details
+
+
+def dots(ax):
+    return [tuple(dot.get_facecolor()[0]) for dot in ax.collections]
+
+
+def test_graph_finds_the_dependency_groups():
+    """Each hidden layer is one; the residual stream begins and ends with data and output, and is none."""
+    found = sj.propagate(mlp, TESA)(PARAMS, X)
+    groups = {f"p['{name}{i}']": (i,) for i in range(2) for name in SHAPES}
+    assert found.groups == groups
+    ours = [str(s.name) for group in pruning.groups(mlp, PARAMS, X) for s in group.slices]
+    assert sorted(name.replace("params", "p") for name in ours) == sorted(groups)
+    assert len(dots(render.graph(found))) == len(groups)
+    assert len(set(dots(render.graph(found)))) == 2
+    assert not dots(render.graph(found, groups={}))
 
 
 def test_flow_reads_what_comes_before():

@@ -10,4 +10,6 @@ Links choose masks, they prove nothing: whatever they say, a mask that is made o
 
 from . import calls as calls  # these two fill the table
 from . import rules as rules
+from .members import members as members
+from .members import numbers_of as numbers_of
 from .sweep import channels_of as channels_of

@@ -88,7 +88,7 @@ def _lowerings(case: Case) -> tuple[dict[str, Callable[[], object]], dict[str, s
     found |= {LIBRARY: library} if library else {}
     attempts = {name: functools.partial(_lower, case, way) for name, way in found.items()}
     sparse, why = gpu_jax_sparse.ways(case)
-    attempts |= {name: functools.partial(_lower_sparse, case, name, f) for name, f in sparse.items()}
+    attempts |= {name: functools.partial(_lower_sparse, case, name, way) for name, way in sparse.items()}
     attempts["dense"] = functools.partial(_text, dense(case).function, _structs(lambda: operands(case, dense(case).layout)))
     return attempts, refused | why
 
@@ -99,8 +99,8 @@ def _lower(case: Case, way: Way) -> None:
     assert not ours or "mosaic_gpu" in text or "xla.gpu.triton" in text, "the kernels are not in the program"
 
 
-def _lower_sparse(case: Case, name: str, function: Callable[..., Any]) -> None:
-    _text(function, _structs(lambda: gpu_jax_sparse.arrays(case, name)))
+def _lower_sparse(case: Case, name: str, way: Way) -> None:
+    _text(way.function, _structs(lambda: gpu_jax_sparse.arrays(case, name)))
 
 
 def _structs(make: Callable[[], Any]) -> Any:

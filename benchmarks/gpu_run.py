@@ -26,7 +26,8 @@ CHECKS_SHARE = 0.3  # of the time
 SLOW_SECONDS = 0.05  # of one call: from there on a contender is timed by itself, three times
 HOPELESS_SECONDS = 1.0  # from there on the first call counts
 
-Results = tuple[dict[str, Timing], dict[str, str]]
+Call = Callable[[], object]
+Tried = tuple[dict[str, Call], dict[str, Timing], dict[str, str]]
 
 
 def measure(cases: Sequence[Case], device: Device, budget: Budget, path: Path, machine: Machine, command: str) -> int:
@@ -116,28 +117,28 @@ def _told(reason: Exception) -> str:
 def entry(case: Case, device: Device) -> Entry:
     """Times every contender of one case in one interleaved run; one that raises is recorded with its error."""
     found, refused = ways(case, device, CONFIGS)
-    library = chosen(case, device)
+    library, (sparse, why) = chosen(case, device), gpu_jax_sparse.ways(case)
     found = {"dense": dense(case), **found, **({LIBRARY: library} if library else {})}
-    batch = max(1, min(50, round(BATCH_SECONDS * 500e12 * case.density / case.useful_flops)))
     arguments = _arguments(case, found)
-    timed, failed = _timed({name: repeated(case, way) for name, way in found.items()}, arguments, batch, case, device)
-    per_call = calls(case)
-    seconds = {name: t.median / (per_call if name in found else 1) for name, t in timed.items()}
-    configs = {name: way.config for name, way in found.items()}
-    spread = {name: t.spread for name, t in timed.items()}
-    return Entry(case, seconds, spread, configs, refused | failed, library.config if library else "dense")
-
-
-def _timed(functions: dict[str, Any], arguments: dict[str, tuple], batch: int, case: Case, device: Device) -> Results:
-    """Of one call: the jitted functions, JAX's sparse arrays and torch's contenders, and why others were not timed."""
-    sparse, refused = gpu_jax_sparse.ways(case)
-    for name, function in sparse.items():
+    for name in sparse:
         try:
-            functions[name], arguments[name] = function, gpu_jax_sparse.arrays(case, name)
+            arguments[name] = gpu_jax_sparse.arrays(case, name)
         except Exception as reason:
-            refused[name] = _told(reason)
-    functions = {name: f for name, f in functions.items() if name in arguments}
-    batches, slow = {}, {}
+            why[name] = _told(reason)
+    found |= {name: way for name, way in sparse.items() if name in arguments}
+    batch = max(1, min(50, round(BATCH_SECONDS * 500e12 * case.density / case.useful_flops)))
+    quick, slow, failed = _tried({name: repeated(case, way) for name, way in found.items()}, arguments, batch)
+    theirs, absent = gpu_torch.ways(case, batch)
+    timings = slow | _interleaved(quick | theirs, batch)
+    seconds = {name: t.median / (calls(case) if name in found else 1) for name, t in timings.items()}
+    spread = {name: t.spread for name, t in timings.items()}
+    configs = {name: way.config for name, way in found.items()}
+    return Entry(case, seconds, spread, configs, refused | why | failed | absent, library.config if library else "dense")
+
+
+def _tried(functions: Mapping[str, Any], arguments: Mapping[str, tuple], batch: int) -> Tried:
+    """Each function called once: `batch` calls of those that run, the times of those that are slow, the errors of others."""
+    quick, slow, failed = {}, {}, {}
     for name, compiled in _compiled(functions, arguments).items():
         try:
             call = _waiting(compiled.result(), arguments[name], 1)
@@ -146,16 +147,19 @@ def _timed(functions: dict[str, Any], arguments: dict[str, tuple], batch: int, c
             if first > SLOW_SECONDS:
                 slow[name] = Timing((first,) if first > HOPELESS_SECONDS else (first, _seconds(call), _seconds(call)))
             else:
-                batches[name] = _waiting(compiled.result(), arguments[name], batch)
+                quick[name] = _waiting(compiled.result(), arguments[name], batch)
         except Exception as reason:
-            refused[name] = _told(reason)
-    theirs, why = gpu_torch.ways(case, batch, device)
-    timings = interleave(batches | theirs, rounds=ROUNDS, sample_seconds=0.0) if batches | theirs else {}
-    each = {name: Timing(tuple(s / batch for s in t.samples)) for name, t in timings.items()}
-    return each | slow, refused | why
+            failed[name] = _told(reason)
+    return quick, slow, failed
 
 
-def _waiting(function: Any, arguments: tuple, count: int) -> Callable[[], object]:
+def _interleaved(batches: Mapping[str, Call], batch: int) -> dict[str, Timing]:
+    """Of one call of each."""
+    timings = interleave(batches, rounds=ROUNDS, sample_seconds=0.0) if batches else {}
+    return {name: Timing(tuple(s / batch for s in t.samples)) for name, t in timings.items()}
+
+
+def _waiting(function: Any, arguments: tuple, count: int) -> Call:
     def run():
         for _ in range(count):
             last = function(*arguments)
@@ -164,7 +168,7 @@ def _waiting(function: Any, arguments: tuple, count: int) -> Callable[[], object
     return run
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def _seconds(call: Call) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from sparta_jax.problem import Device
-
 from .gpu_cases import PARTS, Case
 
 TOLERANCE = {"bfloat16": 8e-3, "float16": 1e-3, "float32": 2e-3}
@@ -30,7 +28,7 @@ ON_A_GPU_ALONE = {
 finds Triton and a GPU; its products of BSR matrices on CPUs are MKL's: float32, square blocks."""
 
 
-def ways(case: Case, repeats: int, device: Device | None = None) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
+def ways(case: Case, repeats: int) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
     """Functions that make `repeats` times the case's products and wait for them, by name, and why others do not serve."""
     try:
         import torch

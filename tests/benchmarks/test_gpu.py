@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 
-import jax
 import jax.experimental.pallas.mosaic_gpu as plgpu
 import pytest
 
@@ -94,7 +93,9 @@ def test_a_contender_that_raises_is_recorded_and_the_case_goes_on(stand_ins, mon
     def broken(x, w):
         raise NotImplementedError("no such product")
 
-    monkeypatch.setattr(gpu_jax_sparse, "ways", lambda case: ({"jax bcoo": jax.jit(broken)}, {"jax bcsr": "too large"}))
+    way = contenders.Way(broken, contenders.DENSE, "")
+
+    monkeypatch.setattr(gpu_jax_sparse, "ways", lambda case: ({"jax bcoo": way}, {"jax bcsr": "too large"}))
     done = gpu_run.entry(FORWARD, gpu_dry.H200)
     assert done.refused["jax bcoo"] == "NotImplementedError: no such product"
     assert done.refused["jax bcsr"] == "too large"
@@ -114,8 +115,8 @@ def test_a_slow_contender_is_timed_by_itself(stand_ins, monkeypatch):
 @pytest.mark.parametrize("name", gpu_jax_sparse.FORMATS)
 def test_the_sparse_arrays_of_jax_agree_with_dense(name):
     case = Case("ragged", 24, 40, 56, (8, 16), 0.4, "float32")
-    function = gpu_jax_sparse.ways(case)[0][name]
-    assert contenders.error(case, contenders.dense(case), (function(*gpu_jax_sparse.arrays(case, name)),)) < 1e-6
+    way = gpu_jax_sparse.ways(case)[0][name]
+    assert contenders.error(case, way, way.function(*gpu_jax_sparse.arrays(case, name))) < 1e-6
 
 
 def test_a_wrong_result_is_told():

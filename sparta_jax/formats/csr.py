@@ -61,9 +61,9 @@ class CSR:
     def to_dense(self) -> jax.Array:
         """`[K, N]`, zero where no element is stored."""
         dense = jnp.zeros(self.shape, self.values.dtype)
-        return dense.at[self.indices, self.columns()].set(self.values, mode="drop")
+        return dense.at[self.indices, self.columns()].set(self.values, mode="drop", unique_indices=True)
 
     def columns(self) -> jax.Array:
         """`i32[nnz]`, the column of each element."""
         entries = jnp.arange(self.nnz, dtype=jnp.int32)
-        return jnp.searchsorted(self.indptr, entries, side="right", method="sort").astype(jnp.int32) - 1
+        return jnp.searchsorted(self.indptr, entries, side="right").astype(jnp.int32) - 1

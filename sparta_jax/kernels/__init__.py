@@ -13,4 +13,5 @@ from . import triton_bsr_sddmm as triton_bsr_sddmm
 from . import triton_bsr_spmm as triton_bsr_spmm
 from . import xla_bsr_sddmm as xla_bsr_sddmm
 from . import xla_bsr_spmm as xla_bsr_spmm
+from . import xla_csr_spmm as xla_csr_spmm
 from .table import kernels as kernels

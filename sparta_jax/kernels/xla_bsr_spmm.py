@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -79,11 +80,12 @@ class XlaBsrSpMM:
         if packed.nnzb == 0:
             y = jnp.zeros((problem.m, problem.n), problem.out_dtype)
         else:
-            y = _in_chunks(lambda rows: _product(problem, packed, rows), x, config.rows).astype(problem.out_dtype)
+            y = in_chunks(lambda rows: _product(problem, packed, rows), x, config.rows).astype(problem.out_dtype)
         return apply_epilogue(problem.epilogue, y, *extras)
 
 
-def _in_chunks(product, x: jax.Array, rows: int) -> jax.Array:
+def in_chunks(product: Callable[[jax.Array], jax.Array], x: jax.Array, rows: int) -> jax.Array:
+    """`product(x)`, of so many rows at once."""
     m = x.shape[0]
     if m <= rows:
         return product(x)

@@ -12,7 +12,7 @@ SOURCES := pyproject.toml $(wildcard setup.py) $(shell find sparta_jax -name '*.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: bench-gpu help demo test test-full test-all test-gpu-aot gpu-figures lint format types notebooks bench bench-quick bench-peers performance planning mobilenet digits clean
+.PHONY: bench-gpu help demo test test-full test-all test-gpu-aot gpu-figures lint format types notebooks bench bench-quick bench-peers performance planning mobilenet digits distill clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -87,7 +87,7 @@ types: $(VENV)/.installed-test
 	$(BIN)/pyright --pythonpath $(RUN)
 
 ## make notebooks    runs every notebook from its first to its last cell
-notebooks: $(if $(wildcard notebooks/*.ipynb),$(VENV)/.installed-notebooks)
+notebooks: $(if $(wildcard notebooks/*.ipynb),$(VENV)/.installed-notebooks $(VENV)/.installed-model)
 	@for notebook in $(wildcard notebooks/*.ipynb); do $(BIN)/jupyter execute --timeout=600 "$$notebook" || exit 1; done
 	@echo "notebooks run: $(words $(wildcard notebooks/*.ipynb))"
 
@@ -132,6 +132,10 @@ mobilenet: $(VENV)/.installed-test
 ## make digits       sparse training from scratch on scikit-learn's digits: RigL against static random masks (minutes)
 digits: $(VENV)/.installed-digits
 	$(RUN) -m benchmarks.digits --json benchmarks/results/digits/digits.json $(ARGS)
+
+## make distill      a sentence encoder pruned to 50, 30, 20 and 10 % of its blocks, and recovered (hours; ARGS=--latency-only: timed again)
+distill: $(VENV)/.installed-test $(VENV)/.installed-model
+	$(RUN) -m examples.distill $(ARGS)
 
 ## make performance  rewrites docs/performance.md, and the README's tables, from benchmarks/results/
 performance: $(VENV)/.installed-test

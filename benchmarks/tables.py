@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import digits_results, encoder, front_page, gpu_page, planning_results
+from . import digits_results, distillation_results, encoder, front_page, gpu_page, planning_results
 from .machine import ROOT
 from .peers import show
 from .results import SLOWER, Outcome, Run, load
@@ -45,6 +45,7 @@ def page(runs: Iterable[tuple[Path, Run]]) -> str:
     """The whole page, as Markdown."""
     sections = [
         encoder.section(),
+        distillation_results.section(),
         show.section(),
         *(section(path, run) for path, run in runs),
         *gpu_page.sections(),

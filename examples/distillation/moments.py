@@ -12,18 +12,18 @@ import sparta_jax as sj
 RIDGE = 1e-3  # of the mean of the diagonal
 
 
-def covariance(gram: np.ndarray) -> np.ndarray:
-    """With the ridge on its diagonal."""
-    return gram + RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+def ridge(gram: np.ndarray) -> np.ndarray:
+    """A little of the mean of the diagonal, on the diagonal."""
+    return RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
 
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Of inputs `x [tokens, fan_in]` and targets `y [tokens, fan_out]`.
+    """Of inputs `x [tokens, fan_in]` and targets `y [tokens, fan_out]`; what tokens leave open stays `near [fan_in, fan_out]`.
 
     Attributes:
       gram: `[fan_in, fan_in]`, of centred inputs, with the ridge on its diagonal.
-      cross: `[fan_in, fan_out]`, of centred inputs and targets.
+      cross: `[fan_in, fan_out]`, of centred inputs and targets, and the ridge's pull.
       mean_x, mean_y: over the tokens.
     """
 
@@ -33,10 +33,11 @@ class Moments:
     mean_y: np.ndarray
 
     @classmethod
-    def of(cls, x: np.ndarray, y: np.ndarray) -> Moments:
+    def of(cls, x: np.ndarray, y: np.ndarray, near: np.ndarray) -> Moments:
         mean_x, mean_y = x.mean(0), y.mean(0)
         x, y = x - mean_x, y - mean_y
-        return cls(covariance(np.asarray(x.T @ x, np.float64)), np.asarray(x.T @ y, np.float64), mean_x, mean_y)
+        gram, cross = np.asarray(x.T @ x, np.float64), np.asarray(x.T @ y, np.float64)
+        return cls(gram + ridge(gram), cross + ridge(gram) @ near, mean_x, mean_y)
 
     def solve(self, tesa: sj.TeSA) -> dict[str, Any]:
         """The kernel and the bias that are best where only some elements live."""

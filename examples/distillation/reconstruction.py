@@ -48,7 +48,7 @@ def reconstruct(config: Config, params: Any, tesa: Any, ids: np.ndarray, mask: n
                 y = wanted[product][mask] @ kernel + bias
                 if product in BESIDE:
                     y += (wanted[BESIDE[product]] - met[BESIDE[product]])[mask]
-                solved = Moments.of(met[product][mask], y).solve(masks[f"{product}/kernel"])
+                solved = Moments.of(met[product][mask], y, kernel).solve(masks[f"{product}/kernel"])
                 student |= {f"{product}/{key}": value for key, value in solved.items()}
         dense, sparse = target, run(student, sparse, mask)[0]
         encoder[name] = traverse_util.unflatten_dict(student, sep="/")

@@ -11,7 +11,7 @@ from flax import traverse_util
 
 from ..sentence_encoder.model import Config
 from .inputs import embedded, of_layer
-from .moments import covariance
+from .moments import ridge
 
 
 def surgeon(config: Config, params: Any, ids: np.ndarray, mask: np.ndarray, block: tuple[int, int]) -> Any:
@@ -29,7 +29,8 @@ def surgeon(config: Config, params: Any, ids: np.ndarray, mask: np.ndarray, bloc
         x, met = run(flat, x, mask)
         found = dict.fromkeys(flat)
         for product, inputs in met.items():
-            inverse = np.linalg.inv(covariance(_centred_gram(np.asarray(inputs)[mask])))
+            gram = _centred_gram(np.asarray(inputs)[mask])
+            inverse = np.linalg.inv(gram + ridge(gram))
             found[f"{product}/kernel"] = _losses(inverse, np.asarray(flat[f"{product}/kernel"]), block)
         scores[name] = traverse_util.unflatten_dict(found, sep="/")
     return scores

@@ -107,7 +107,7 @@ bench-quick: $(VENV)/.installed-test
 bench-peers: $(VENV)/.installed-test
 	$(RUN) -m benchmarks.peers --json benchmarks/results/peers/cpu.jsonl $(ARGS)
 
-## make bench-gpu    on a machine with a GPU and its own jax and torch: checks and times every GPU kernel (ARGS=--dry: without a GPU)
+## make bench-gpu    on a machine with a GPU and its own jax and torch: checks and times every GPU kernel (ARGS=--dry: without a GPU; ARGS="--table FILE": the cost model's table)
 bench-gpu:
 	$(PYTHON) -m benchmarks.gpu $(ARGS)
 

@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .jaxprs import REMAT, Equation, Program, apply, bind, body, flatten, read, scan_split
+from .jaxprs import REMAT, Equation, Program, apply, bind, body, flatten, jaxprs_in, read, scan_split
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
+UNFOLLOWED = ("ragged_dot", "ragged_dot_general")  # products, too
 CALLS = REMAT | {"custom_jvp_call", "custom_vjp_call"}
 
 
@@ -43,17 +44,27 @@ class Meeting:
     sources: frozenset[int]
 
 
-def meetings(program: Program, inputs: Sequence[Tracked]) -> list[Meeting]:
-    """The products of a program that is evaluated on these inputs, those inside scans once per iteration.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Found:
+    """What a program multiplies params by.
 
-    Products inside `while` loops and branches are not among them.
+    Attributes:
+      meetings: its products of params and data, those inside scans once per iteration.
+      unseen: positions of params that go into a `while` loop or the like with products in it, which is not followed.
     """
-    found: list[Meeting] = []
+
+    meetings: list[Meeting] = dataclasses.field(default_factory=list)
+    unseen: set[int] = dataclasses.field(default_factory=set)
+
+
+def meetings(program: Program, inputs: Sequence[Tracked]) -> Found:
+    """The products of a program that is evaluated on these inputs; of branches those count that are taken."""
+    found = Found()
     _run(program, inputs, found)
     return found
 
 
-def _run(program: Program, inputs: Sequence[Tracked], found: list[Meeting]) -> list[Tracked]:
+def _run(program: Program, inputs: Sequence[Tracked], found: Found) -> list[Tracked]:
     env: dict[Any, Any] = {variable: Tracked(value) for variable, value in program.constants.items()}
     env.update(zip(program.inputs, inputs, strict=True))
     get = lambda atom: held if isinstance(held := read(env, atom), Tracked) else Tracked(held)
@@ -63,13 +74,17 @@ def _run(program: Program, inputs: Sequence[Tracked], found: list[Meeting]) -> l
     return [get(atom) for atom in program.outputs]
 
 
-def _step(equation: Equation, inputs: list[Tracked], found: list[Meeting]) -> list[Tracked]:
+def _step(equation: Equation, inputs: list[Tracked], found: Found) -> list[Tracked]:
     if equation.name in CALLS:
         return _run(body(equation), inputs, found)
     if equation.name == "scan":
         return _scan(equation, inputs, found)
+    if equation.name == "cond":
+        return _cond(equation, inputs, found)
     if equation.name in PRODUCTS:
-        found += _met(equation, inputs)
+        found.meetings.extend(_met(equation, inputs))
+    elif equation.name in UNFOLLOWED or any(map(_multiplies, jaxprs_in(equation.params))):
+        found.unseen.update(*(t.sources or () for t in inputs))
     sources = None if equation.effects else _together(inputs)
     return [Tracked(value, sources) for value in bind(equation, [t.value for t in inputs])]
 
@@ -79,7 +94,7 @@ def _together(inputs: Sequence[Tracked]) -> frozenset[int] | None:
     return frozenset().union(*known) if len(known) == len(inputs) else None
 
 
-def _scan(equation: Equation, inputs: list[Tracked], found: list[Meeting]) -> list[Tracked]:
+def _scan(equation: Equation, inputs: list[Tracked], found: Found) -> list[Tracked]:
     """Iteration by iteration."""
     params = equation.params
     consts, carried = scan_split(params)
@@ -93,6 +108,28 @@ def _scan(equation: Equation, inputs: list[Tracked], found: list[Meeting]) -> li
         return [Tracked(value, _together(inputs)) for value in bind(equation, [t.value for t in inputs])]
     columns = list(zip(*(rows[i] for i in order), strict=True))
     return [*carry, *(Tracked(jnp.stack([t.value for t in column]), _together(column)) for column in columns)]
+
+
+def _cond(equation: Equation, inputs: list[Tracked], found: Found) -> list[Tracked]:
+    """Every branch; the norms of those that are not taken are zero."""
+    index, *operands = inputs
+    results = []
+    for i, branch in enumerate(equation.params["branches"]):
+        inside = Found()
+        results.append(_run(flatten(branch, inline_remat=True), operands, inside))
+        taken = [dataclasses.replace(m, norms=jnp.where(index.value == i, m.norms, 0)) for m in inside.meetings]
+        found.meetings.extend(taken)
+        found.unseen.update(inside.unseen)
+    select = lambda outs: jax.lax.select_n(index.value, *(t.value for t in outs))
+    return [Tracked(select(outs), _together([index, *outs])) for outs in zip(*results, strict=True)]
+
+
+def _multiplies(jaxpr: Any) -> bool:
+    """Whether there is a product in it."""
+    return any(
+        e.primitive.name in PRODUCTS + UNFOLLOWED or any(map(_multiplies, jaxprs_in(e.params)))
+        for e in getattr(jaxpr, "jaxpr", jaxpr).eqns
+    )
 
 
 def _met(equation: Equation, inputs: list[Tracked]) -> list[Meeting]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ..errors import SpartaTypeError, SpartaValueError
+from ..errors import SpartaTypeError, SpartaValueError, SpartaWarning
 from ..interpreters.inputs import Tracked, meetings
 from ..interpreters.jaxprs import trace
+from ..trees import leaves_of
 
 
 def saliency(loss: Callable[..., Any], params: Any, batches: Iterable[Any]) -> Any:
@@ -45,8 +47,9 @@ def activation(fn: Callable[..., Any], params: Any, batches: Iterable[Any]) -> A
     """How large what each weight contributes is: `|w|` times the norm of the inputs that it is multiplied by.
 
     Sun et al., "A Simple and Effective Pruning Approach for Large Language Models" (Wanda), 2024. The products are found in the
-    program of `fn`, inside scans too, and through whatever casts, transposes, reshapes or slices lie between them and the
-    params; for a convolution the inputs are those of each tap. Products inside `while` loops and branches are not seen.
+    program of `fn`, inside scans and branches too, and through whatever casts, transposes, reshapes or slices lie between them
+    and the params; for a convolution the inputs are those of each tap. A param that goes into a `while` loop with products in it
+    has no score, and a warning names it.
 
     Args:
       fn: `fn(params, *batch)`.
@@ -60,7 +63,7 @@ def activation(fn: Callable[..., Any], params: Any, batches: Iterable[Any]) -> A
       SpartaValueError: if there is no batch.
     """
     leaves, tree = jax.tree.flatten(params)
-    moving, met = _floating(leaves), set()
+    moving, met, unseen = _floating(leaves), set(), set()
 
     @jax.jit
     def energies(values, args):
@@ -71,8 +74,9 @@ def activation(fn: Callable[..., Any], params: Any, batches: Iterable[Any]) -> A
         def weights(values):
             inputs = [Tracked(values[i], frozenset({i})) for i in moving] + [Tracked(value, None) for value in data]
             found = meetings(program, inputs)
-            met.update(*(m.sources for m in found))
-            return [m.weight for m in found], [m.norms for m in found]
+            met.update(*(m.sources for m in found.meetings))
+            unseen.update(found.unseen)
+            return [m.weight for m in found.meetings], [m.norms for m in found.meetings]
 
         made, pull, norms = jax.vjp(weights, values, has_aux=True)
         total = {i: jnp.zeros_like(value) for i, value in values.items()}
@@ -83,7 +87,12 @@ def activation(fn: Callable[..., Any], params: Any, batches: Iterable[Any]) -> A
 
     values = {i: jnp.asarray(leaves[i]) for i in moving}
     runs = [energies(values, args) for args in _args_of(batches)]
-    scores = {i: jnp.abs(values[i]) * jnp.sqrt(sum(run[i] for run in runs)) for i in met}
+    if unseen:
+        named = ", ".join(leaf.name for i, leaf in enumerate(leaves_of(params)) if i in unseen)
+        warnings.warn(
+            f"no activation score, for a loop that is not followed multiplies by it: {named}", SpartaWarning, stacklevel=2
+        )
+    scores = {i: jnp.abs(values[i]) * jnp.sqrt(sum(run[i] for run in runs)) for i in met - unseen}
     return jax.tree.unflatten(tree, [scores.get(i) for i in range(len(leaves))])
 
 

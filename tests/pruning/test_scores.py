@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from sparta_jax import masks, pruning
-from sparta_jax.errors import SpartaTypeError, SpartaValueError
+from sparta_jax.errors import SpartaTypeError, SpartaValueError, SpartaWarning
 
 rng = np.random.default_rng(0)
 normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
@@ -51,6 +51,11 @@ CASES = {
     ),
     "of integers beside": (lambda p, x: x @ p["w"] * p["n"], {"w": W, "n": jnp.int32(2)}, {"w": norm(X)[:, None], "n": None}),
     "a scan": (stacked, {"w": STACK}, {"w": ROWS[:, :, None]}),
+    "branches": (
+        lambda p, x: lax.cond(x[0, 0] == X[0, 0], lambda: x @ p["w"], lambda: 2 * x @ p["u"]),
+        {"w": W, "u": W},
+        {"w": norm(X[:2])[:, None], "u": 2 * norm(X[2:])[:, None]},
+    ),
     "remat": (jax.checkpoint(lambda p, x: jnp.sin(x @ p["w"])), {"w": W}, {"w": norm(X)[:, None]}),
 }
 
@@ -66,6 +71,17 @@ def test_activation_scores(name):
     for key, want in norms.items():
         if want is not None:
             np.testing.assert_allclose(found[key], np.abs(params[key]) * want, rtol=2e-5, atol=1e-6)
+
+
+def test_what_a_while_loop_multiplies_by_has_no_score():
+    def fn(p, x):
+        x = lax.while_loop(lambda x: x.sum() > 9, lambda x: jnp.tanh(x @ p["loop"]) + p["b"], x @ p["both"])
+        return x @ p["both"]
+
+    square = normal(6, 6)
+    with pytest.warns(SpartaWarning, match=r"multiplies by it: params\['b'\], params\['loop'\]"):
+        found = pruning.activation(fn, {"loop": square, "both": square, "b": normal(6)}, [X])
+    assert [k for k, score in found.items() if score is None] == ["b", "loop"]
 
 
 def test_a_convolution_meets_each_tap():

@@ -48,8 +48,8 @@ def activation(fn: Callable[..., Any], params: Any, batches: Iterable[Any]) -> A
 
     Sun et al., "A Simple and Effective Pruning Approach for Large Language Models" (Wanda), 2024. The products are found in the
     program of `fn`, inside scans and branches too, and through whatever casts, transposes, reshapes or slices lie between them
-    and the params; for a convolution the inputs are those of each tap. A param that goes into a `while` loop with products in it
-    has no score, and a warning names it.
+    and the params; for a convolution the inputs are those of each tap. A param that goes into a `while` loop with products has
+    no score, and a warning names it.
 
     Args:
       fn: `fn(params, *batch)`.

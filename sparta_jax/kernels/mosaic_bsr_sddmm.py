@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import jax
+import numpy as np
 
 from ..problem import SDDMM, Cost
 from .gpu import sddmm as front
@@ -20,7 +21,8 @@ DEPTH = 64
 
 @dataclasses.dataclass(frozen=True)
 class MosaicBsrSDDMM:
-    """One persistent, warp-specialized `wgmma` product per live block of the config's size, accumulated in float32.
+    """One persistent, warp-specialized `wgmma` product per live block of the config's size, accumulated in float32. float32
+    operands are rounded to TF32 where XLA's own product does so, and transposed by a copy first.
 
     The config's blocks may be larger than the layout's; what the layout stores is cut out after. Where live blocks are fewer
     than multiprocessors, the rows are split and the parts summed. Sizes that the blocks do not divide are padded by a copy.
@@ -33,7 +35,7 @@ class MosaicBsrSDDMM:
     def why_not(self, problem: SDDMM) -> str | None:
         return (
             why_not_device(problem.device)
-            or why_not_dtypes(problem.x_dtype, problem.g_dtype, problem.out_dtype)
+            or why_not_dtypes(problem.x_dtype, problem.g_dtype, problem.out_dtype, problem.precision)
             or front.why_not(problem, BLOCKS)
         )
 
@@ -45,7 +47,8 @@ class MosaicBsrSDDMM:
         if front.is_zero(problem, config):
             return Cost(0.0, front.stored_bytes(problem), 1.0, LAUNCH)
         efficiency = step_efficiency(config, problem.x_dtype.itemsize) * front.busy(problem, config)
-        estimate = Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH)
+        turning = 2.0 * problem.m * (problem.k + problem.n) * 4 if problem.x_dtype == np.float32 else 0.0
+        estimate = Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH, turning)
         return measured(problem, self.name, estimate, (config.rows, config.cols))
 
     def run(self, problem: SDDMM, config: Tiling, x: jax.Array, g: jax.Array) -> jax.Array:

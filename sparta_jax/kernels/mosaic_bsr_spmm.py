@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
+import numpy as np
 
 from ..formats.bsr import BSR
 from ..problem import Cost, SpMM
@@ -31,7 +33,8 @@ SIDES = (32, 64, 128, 256)
 
 @dataclasses.dataclass(frozen=True)
 class MosaicBsrSpMM:
-    """Persistent, warp-specialized `wgmma` over the live blocks of each column, accumulated in float32.
+    """Persistent, warp-specialized `wgmma` over the live blocks of each column, accumulated in float32. float32 operands are
+    rounded to TF32 where XLA's own product does so; the weight of a forward product is transposed by a copy first.
 
     A dense weight is read where it lies: only the blocks, of the config's size, that hold a live element are fetched. A packed
     one is read in its own blocks, or in parts of them. For few rows, and for narrow blocks, the transposed tile is made. Rows,
@@ -46,7 +49,7 @@ class MosaicBsrSpMM:
     def why_not(self, problem: SpMM) -> str | None:
         return (
             why_not_device(problem.device)
-            or why_not_dtypes(problem.x_dtype, problem.w_dtype, problem.out_dtype)
+            or why_not_dtypes(problem.x_dtype, problem.w_dtype, problem.out_dtype, problem.precision)
             or front.why_not(problem, SIDES)
         )
 
@@ -68,7 +71,7 @@ class MosaicBsrSpMM:
         done = steps.count * config.depth * whole(problem.m, config.rows) // config.rows
         efficiency = step_efficiency(config, problem.x_dtype.itemsize) * done / (num_sms(problem.device) * tiles.makespan)
         moved = front.moved_bytes(problem, config, _fuses_residual(problem, config))
-        estimate = Cost(front.flops(problem, config), moved, efficiency, LAUNCH)
+        estimate = Cost(front.flops(problem, config), moved, efficiency, LAUNCH, _turning_bytes(problem))
         return measured(problem, self.name, estimate, (config.depth, config.cols))
 
     def run(self, problem: SpMM, config: Tiling, x: jax.Array, weight: jax.Array | BSR, *extras: jax.Array) -> jax.Array:
@@ -99,6 +102,15 @@ def _swapped_rows(m: int, cols: int) -> list[tuple[int, bool]]:
     if m <= FEW_ROWS[-1]:
         return [(next(rows for rows in FEW_ROWS if rows >= m and not (cols == NARROW_COLS and rows == FEW_ROWS[0])), True)]
     return [(rows, True) for rows in MANY_ROWS if cols == NARROW_COLS and rows <= whole(m, MANY_ROWS[0])]
+
+
+def _turning_bytes(problem: SpMM) -> float:
+    """What transposing a float32 weight moves, whose contracted axis must be its last (see `mosaic.spmm.spmm`)."""
+    if problem.x_dtype != np.float32 or problem.transposed:
+        return 0.0
+    block = problem.layout.block
+    size = problem.k * problem.n if block is None else problem.pattern.nnzb(block) * math.prod(block)
+    return 2.0 * size * problem.w_dtype.itemsize
 
 
 def _fuses_residual(problem: SpMM, config: Tiling) -> bool:

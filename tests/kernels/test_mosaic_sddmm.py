@@ -47,13 +47,13 @@ def stored(p: SDDMM, dense) -> np.ndarray:
 # -- lowering
 
 
-@pytest.mark.parametrize("dtype", [BF16, F16], ids=str)
+@pytest.mark.parametrize("dtype", [BF16, F16, F32], ids=str)
 @pytest.mark.parametrize("layout", [DENSE, packed(32, 32), packed(64, 64)], ids=str)
 def test_every_config_lowers_for_cuda(layout, dtype):
     p = problem(512, mask((512, 512), (32, 32), 0.2), layout, dtype, dtype, UNKNOWN)
     assert KERNEL.why_not(p) is None
     structs = [jax.ShapeDtypeStruct((p.m, n), p.x_dtype) for n in (p.k, p.n)]
-    for config in KERNEL.configs(p):
+    for config in KERNEL.configs(p) if dtype != F32 else KERNEL.configs(p)[-1:]:
         traced = jax.jit(lambda x, g, config=config: KERNEL.run(p, config, x, g)).trace(*structs)
         assert "mosaic_gpu" in traced.lower(lowering_platforms=("cuda",)).as_text(), config
 
@@ -67,6 +67,7 @@ CASES = {
     "density .4 dense": (problem(192, SQUARES), Tiling(128, 64, 64, 2)),
     "everything live": (problem(128, TeSA.dense((128, 256)), dtype=F16, out=F16), Tiling(128, 128, 64, 2)),
     "split": (problem(300, SQUARES, packed(64, 64), out=BF16), Tiling(128, 64, 64, 3, splits=2)),
+    "float32": (problem(192, SQUARES, packed(64, 64), F32), Tiling(128, 64, 32, 2, splits=2)),
     "ragged": (problem(70, RAGGED), Tiling(64, 128, 64, 3)),
     "ragged packed": (problem(70, RAGGED, packed(32, 64)), Tiling(64, 64, 64, 3, splits=2)),
     "finer mask than blocks": (problem(64, mask((128, 128), (1, 16), 0.1)), Tiling(64, 64, 64, 2)),
@@ -105,7 +106,7 @@ def test_without_work_the_answer_is_zero(m, density, layout):
 REFUSED = {
     "needs an NVIDIA GPU": {"device": Device("tpu")},
     "Hopper": {"device": Device("cuda", "NVIDIA A100-SXM4-40GB", 108)},
-    "TF32": {"x_dtype": F32, "g_dtype": F32},
+    "TF32": {"x_dtype": F32, "g_dtype": F32, "precision": "highest"},
     "one dtype": {"g_dtype": F16},
     "has no tile": {"layout": packed(256, 256)},
 }

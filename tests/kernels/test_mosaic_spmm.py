@@ -35,7 +35,7 @@ def cuda_text(p: SpMM, config: Tiling) -> str:
 
 
 @pytest.mark.parametrize("transposed", [False, True], ids=["forward", "transposed"])
-@pytest.mark.parametrize("dtype", [BF16, F16], ids=str)
+@pytest.mark.parametrize("dtype", [BF16, F16, F32], ids=str)
 @pytest.mark.parametrize("layout", [DENSE, packed(32, 32), packed(64, 128), packed(256, 256)], ids=str)
 def test_every_config_lowers_for_cuda(layout, dtype, transposed):
     pattern = mask((512, 512), (32, 32), 0.2)
@@ -44,7 +44,8 @@ def test_every_config_lowers_for_cuda(layout, dtype, transposed):
         assert KERNEL.why_not(p) is None
         # Machine code is made of all of them elsewhere (`tests/aot`).
         configs = KERNEL.configs(p)
-        for config in configs if (layout, dtype, transposed) == (DENSE, BF16, False) else {configs[0], configs[-1]}:
+        some = configs[-1:] if dtype == F32 else [configs[0], configs[-1]]
+        for config in configs if (layout, dtype, transposed) == (DENSE, BF16, False) else some:
             assert "mosaic_gpu" in cuda_text(p, config), config
 
 
@@ -95,6 +96,9 @@ CASES = {
     "one live block": (problem(64, ONE, epilogue=ALL), Tiling(64, 64, 64, 4)),
     "empty column": (problem(128, CROSS, out=BF16, epilogue=ALL), Tiling(128, 64, 64, 3)),
     "empty row, transposed, packed": (problem(128, CROSS, packed(64, 64), transposed=True), Tiling(128, 64, 64, 3)),
+    "float32": (problem(64, CROSS, dtype=F32, epilogue=ALL), Tiling(64, 64, 32, 2)),
+    "float32, swapped, parts of blocks": (problem(5, WIDE, packed(128, 256), F32), Tiling(8, 128, 64, 2, swapped=True)),
+    "float32, transposed": (problem(64, SQUARES, packed(64, 64), F32, transposed=True), Tiling(64, 64, 64, 2)),
     "ragged": (problem(70, RAGGED, epilogue=ALL), Tiling(64, 64, 32, 3)),
     "ragged packed": (problem(1, RAGGED, packed(32, 64), epilogue=ALL), Tiling(64, 64, 32, 3)),
     "ragged transposed": (problem(70, RAGGED, transposed=True), Tiling(64, 32, 64, 3)),
@@ -144,7 +148,7 @@ def test_activations_are_the_products_own(activation):
 REFUSED = {
     "needs an NVIDIA GPU": {"device": Device("cpu")},
     "Hopper": {"device": Device("cuda", "NVIDIA A100-SXM4-40GB", 108)},
-    "TF32": {"x_dtype": F32, "w_dtype": F32},
+    "TF32": {"x_dtype": F32, "w_dtype": F32, "precision": "highest"},
     "one dtype": {"w_dtype": F16},
     "int8": {"x_dtype": np.dtype("int8"), "w_dtype": np.dtype("int8")},
     "float64": {"out_dtype": np.dtype("float64")},

@@ -7,7 +7,7 @@ import numpy as np
 from ...problem import Device
 
 HOPPER = ("H100", "H200", "H800", "H20", "GH200")
-OPERANDS = ("bfloat16", "float16")
+OPERANDS = ("bfloat16", "float16", "float32")
 RESULTS = ("bfloat16", "float16", "float32")
 
 
@@ -20,14 +20,14 @@ def why_not_device(device: Device) -> str | None:
     return None
 
 
-def why_not_dtypes(a: np.dtype, b: np.dtype, out: np.dtype) -> str | None:
-    """A phrase where operands `a`, `b` and the result have dtypes that `wgmma` does not take without losing precision."""
+def why_not_dtypes(a: np.dtype, b: np.dtype, out: np.dtype, precision: str | None) -> str | None:
+    """A phrase where operands `a`, `b` and the result have dtypes that `wgmma` does not take with this precision."""
     if a != b:
         return f"needs operands of one dtype, not {a} and {b}"
-    if a == np.float32:
-        return "float32 would need TF32, which `wgmma` reads along the contraction only, and a weight does not lie so"
+    if a == np.float32 and precision == "highest":
+        return "would round float32 to TF32, which precision 'highest' forbids"
     if a.name not in OPERANDS:
-        return f"takes bfloat16 and float16 operands, not {a}"
+        return f"takes bfloat16, float16 and float32 operands, not {a}"
     if out.name not in RESULTS:
         return f"writes bfloat16, float16 or float32, not {out}"
     return None

@@ -18,8 +18,8 @@ class Operands(NamedTuple):
     """What the kernel reads, as arrays or as refs.
 
     Attributes:
-      x: `[m, K]`, whole steps and blocks.
-      g: `[m, N]`, whole steps and blocks.
+      x: `[m, K]`, whole steps and blocks; transposed where `wgmma` reads along the contraction only, in TF32.
+      g: `[m, N]`, whole steps and blocks; transposed as `x`.
       rows, cols: `i32[nnzb]`, where each live block stands.
     """
 
@@ -46,11 +46,12 @@ def sddmm(x: jax.Array, g: jax.Array, pattern: Pattern, *, tiling: Tiling, num_s
     items = tiling.splits * pattern.nnzb
     ctas = min(num_sms, items)
     steps = x.shape[0] // (tiling.splits * tiling.depth)
-    operands = Operands(x, g, jnp.asarray(pattern.indices), jnp.asarray(pattern.columns))
+    turned = x.dtype == jnp.float32
+    operands = Operands(x.T if turned else x, g.T if turned else g, jnp.asarray(pattern.indices), jnp.asarray(pattern.columns))
     out_type = jax.ShapeDtypeStruct((items, tiling.rows, tiling.cols), out_dtype)
 
     def body(refs: Operands, out: Any, *scratch: Any) -> None:
-        _body(refs, out, pipeline.Scratch(*scratch), tiling, items, ctas, steps)
+        _body(refs, out, pipeline.Scratch(*scratch), tiling, turned, items, ctas, steps)
 
     kernel = compat.persistent(
         body,
@@ -70,11 +71,15 @@ def sddmm(x: jax.Array, g: jax.Array, pattern: Pattern, *, tiling: Tiling, num_s
 
 
 def _scratch(tiling: Tiling, dtype: Any, out_dtype: Any) -> pipeline.Scratch:
-    x, g = (tiling.depth, tiling.rows), (tiling.depth, tiling.cols)
-    return pipeline.scratch(tiling, x, g, min(tiling.part), dtype, out_dtype)
+    rows, cols, depth = tiling.rows, tiling.cols, tiling.depth
+    if dtype == jnp.float32:
+        return pipeline.scratch(tiling, (rows, depth), (cols, depth), depth, dtype, out_dtype)
+    return pipeline.scratch(tiling, (depth, rows), (depth, cols), min(tiling.part), dtype, out_dtype)
 
 
-def _body(refs: Operands, out: Any, scratch: pipeline.Scratch, tiling: Tiling, items: int, ctas: int, steps: int) -> None:
+def _body(
+    refs: Operands, out: Any, scratch: pipeline.Scratch, tiling: Tiling, turned: bool, items: int, ctas: int, steps: int
+) -> None:
     cta = lax.axis_index("cta")
     rows, cols, depth = tiling.rows, tiling.cols, tiling.depth
     part_rows, part_cols = tiling.part
@@ -86,13 +91,14 @@ def _body(refs: Operands, out: Any, scratch: pipeline.Scratch, tiling: Tiling, i
     def load(tile, step):
         split, block = lax.div(item(tile), blocks), lax.rem(item(tile), blocks)
         m = pl.ds((split * steps + step) * depth, depth)
-        x = refs.x.at[m, pl.ds(refs.rows[block] * rows, rows)]
-        return x, refs.g.at[m, pl.ds(refs.cols[block] * cols, cols)]
+        sides = pl.ds(refs.rows[block] * rows, rows), pl.ds(refs.cols[block] * cols, cols)
+        return tuple(a.at[(side, m) if turned else (m, side)] for a, side in zip((refs.x, refs.g), sides, strict=True))
 
     def operands(consumer, slot):
         row, col = tiling.origin(consumer)
-        x = scratch.a.at[slot, :, pl.ds(row, part_rows)]
-        return x.transpose((1, 0)), scratch.b.at[slot, :, pl.ds(col, part_cols)]
+        if turned:
+            return scratch.a.at[slot, pl.ds(row, part_rows)], scratch.b.at[slot, pl.ds(col, part_cols)].transpose((1, 0))
+        return scratch.a.at[slot, :, pl.ds(row, part_rows)].transpose((1, 0)), scratch.b.at[slot, :, pl.ds(col, part_cols)]
 
     def finish(consumer, tile, result):
         row, col = tiling.origin(consumer)

@@ -66,6 +66,9 @@ def spmm(
       activation: a key of `ACTIVATIONS`.
       out_dtype: of the result.
     """
+    if x.dtype == jnp.float32 and not transposed:
+        # `wgmma` reads TF32 along the contraction only: the weight's last axis.
+        w, transposed = w.swapaxes(-1, -2), True
     packed = w.ndim == 3
     lists = [tiles.ptr, tiles.row, tiles.col, steps.ptr, steps.at, steps.entry if packed else None]
     operands = Operands(x, w, extras, *map(_as_array, lists))

@@ -108,6 +108,6 @@ LAUNCH = 4e-6
 def step_efficiency(tiling: Tiling, itemsize: int) -> float:
     """The share of the peak that the steps reach by themselves: tensor cores or the way from L2, whichever is slower."""
     narrowest = tiling.accumulator[1]
-    tensor_cores = DENSE_SHARE * narrow(narrowest)
+    tensor_cores = DENSE_SHARE * narrow(narrowest) * min(1.0, 2 / itemsize)
     flops_per_byte = 2 * tiling.rows * tiling.cols / ((tiling.rows + tiling.cols) * itemsize)
     return min(tensor_cores, flops_per_byte * L2_BANDWIDTH / PEAK) * shallow(tiling.depth)

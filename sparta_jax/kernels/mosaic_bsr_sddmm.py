@@ -9,10 +9,10 @@ import numpy as np
 
 from ..problem import SDDMM, Cost
 from .gpu import sddmm as front
-from .gpu.costs import measured
+from .gpu.costs import LAUNCH, measured
 from .gpu.sizes import num_sms
 from .mosaic.limits import why_not_device, why_not_dtypes
-from .mosaic.tiling import LAUNCH, Tiling, deepest, step_efficiency
+from .mosaic.tiling import Tiling, deepest, step_efficiency
 from .table import register
 
 BLOCKS = ((64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))

@@ -11,11 +11,11 @@ import numpy as np
 from ..formats.bsr import BSR
 from ..problem import Cost, SpMM
 from .gpu import spmm as front
-from .gpu.costs import measured
+from .gpu.costs import LAUNCH, measured
 from .gpu.sizes import num_sms, whole
 from .mosaic import schedule
 from .mosaic.limits import why_not_device, why_not_dtypes
-from .mosaic.tiling import LAUNCH, Tiling, deepest, step_efficiency
+from .mosaic.tiling import Tiling, deepest, step_efficiency
 from .table import register
 
 ROWS = (64, 128, 256)

@@ -8,8 +8,7 @@ import jax
 
 from ..problem import SDDMM, Cost
 from .gpu import sddmm as front
-from .gpu.costs import measured, narrow
-from .mosaic.tiling import LAUNCH
+from .gpu.costs import LAUNCH, from_l2, measured, narrow
 from .table import register
 from .triton.limits import as_precision, share, why_not_device, why_not_dtypes, why_not_sizes
 from .triton.tile import Tile, tile
@@ -47,8 +46,9 @@ class TritonBsrSDDMM:
     def cost(self, problem: SDDMM, config: Tile) -> Cost:
         if front.is_zero(problem, config):
             return Cost(0.0, front.stored_bytes(problem), 1.0, LAUNCH)
-        reached = narrow(min(config.rows, config.cols)) * front.busy(problem, config)
-        efficiency = share(problem.x_dtype, problem.precision) * reached
+        tensor_cores = share(problem.x_dtype, problem.precision) * narrow(min(config.rows, config.cols))
+        reached = min(tensor_cores, from_l2(config.rows, config.cols, problem.x_dtype.itemsize))
+        efficiency = reached * front.busy(problem, config)
         estimate = Cost(front.flops(problem, config), front.moved_bytes(problem, config), efficiency, LAUNCH)
         return measured(problem, self.name, estimate, (config.rows, config.cols))
 

@@ -10,9 +10,8 @@ import jax
 from ..formats.bsr import BSR
 from ..problem import Cost, SpMM
 from .gpu import spmm as front
-from .gpu.costs import measured, narrow, shallow
+from .gpu.costs import LAUNCH, from_l2, measured, narrow, shallow
 from .gpu.sizes import num_sms, whole
-from .mosaic.tiling import LAUNCH
 from .table import register
 from .triton.limits import as_precision, share, why_not_device, why_not_dtypes, why_not_sizes
 from .triton.tile import Tile, tile
@@ -59,8 +58,9 @@ class TritonBsrSpMM:
             return Cost(0.0, front.written_bytes(problem), 1.0, LAUNCH)
         programs, sms = whole(problem.m, config.rows) // config.rows * steps.columns, num_sms(problem.device)
         busy = programs / (math.ceil(programs / sms) * sms)
-        reached = narrow(min(config.rows, config.cols)) * shallow(config.depth) * busy
-        efficiency = share(problem.x_dtype, problem.precision) * reached
+        tensor_cores = share(problem.x_dtype, problem.precision) * narrow(min(config.rows, config.cols))
+        reached = min(tensor_cores, from_l2(config.rows, config.cols, problem.x_dtype.itemsize))
+        efficiency = reached * shallow(config.depth) * busy
         moved = front.moved_bytes(problem, config, front.fuses_residual(problem, config))
         estimate = Cost(front.flops(problem, config), moved, efficiency, LAUNCH)
         return measured(problem, self.name, estimate, (config.depth, config.cols))

@@ -121,6 +121,14 @@ def test_narrow_tiles_are_modelled_slower_than_wide_ones():
     assert Chooser().layout([spmm(pattern=mask((2048, 2048), (128, 128), 0.1))]).block not in ((16, 16), (8, 8))
 
 
+@pytest.mark.parametrize("block", [(128, 128), (64, 64)])
+def test_on_hopper_large_blocks_are_mosaics(block):
+    """Its tiles are larger, so it fetches less from L2, which bounds both by the same law."""
+    pattern = mask((8192, 8192), block, 0.1)
+    problem = spmm(8192, pattern)
+    assert min(seconds("mosaic_bsr_spmm", problem)) < min(seconds("triton_bsr_spmm", problem))
+
+
 @pytest.mark.parametrize("precision", [None, "highest"])
 def test_float32_is_modelled_slower_than_bfloat16(precision):
     assert seconds("dense_spmm", spmm(dtype=F32, precision=precision))[0] > 1.5 * seconds("dense_spmm", spmm())[0]

@@ -9,9 +9,10 @@ from ...problem import SDDMM, Cost, Device, SpMM
 from ...tesa import TeSA
 
 # Estimates, not measurements of these kernels: dense products reach 0.8 of their arithmetic's peak (published for Hopper),
-# which is half of bfloat16's for TF32, a fifteenth for float32 (data sheet); losses on narrow tiles and shallow steps are
-# assumed, in proportion below the smallest that is named.
-LAUNCH_SECONDS = 4e-6
+# which is half of bfloat16's for TF32, a fifteenth for float32 (data sheet); the bandwidth from L2 to shared memory and the
+# losses on narrow tiles and shallow steps are assumed, these in proportion below the smallest that is named.
+LAUNCH = 4e-6
+L2_BANDWIDTH = 7.5e12
 DENSE_EFFICIENCY = {"bfloat16": 0.8, "tf32": 0.4, "float32": 0.055, "float64": 0.055}
 NARROW = {32: 0.62, 64: 0.92}
 SHALLOW = {32: 0.85}
@@ -25,6 +26,12 @@ def narrow(side: int) -> float:
 def shallow(depth: int) -> float:
     """The share of a deep step's rate that one of this depth reaches."""
     return _share(SHALLOW, depth)
+
+
+def from_l2(rows: int, cols: int, itemsize: int) -> float:
+    """The share of the peak that the way from L2 allows a tile of this size, which fetches both operands in every step."""
+    flops_per_byte = 2 * rows * cols / ((rows + cols) * itemsize)
+    return flops_per_byte * L2_BANDWIDTH / PEAK
 
 
 def _share(shares: dict[int, float], size: int) -> float:
@@ -56,7 +63,7 @@ def dense_cost(problem: SpMM | SDDMM) -> Cost:
         moved = xs * problem.x_dtype.itemsize + ys * problem.g_dtype.itemsize + 2 * weights * problem.out_dtype.itemsize
     else:
         moved = xs * problem.x_dtype.itemsize + weights * problem.w_dtype.itemsize + ys * problem.out_dtype.itemsize
-    estimate = Cost(2.0 * problem.m * problem.k * problem.n, moved, dense_efficiency(problem), LAUNCH_SECONDS)
+    estimate = Cost(2.0 * problem.m * problem.k * problem.n, moved, dense_efficiency(problem), LAUNCH)
     factor = _factor(problem, "dense_sddmm" if isinstance(problem, SDDMM) else "dense_spmm", 0)
     return estimate if factor is None else _taking(estimate, factor * _body(estimate))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from ..gpu.costs import narrow, shallow
+from ..gpu.costs import from_l2, narrow, shallow
 
 SHARED_MEMORY = 232_448
 """Bytes of shared memory that one thread block may use on H100 and H200."""
@@ -97,17 +97,12 @@ def deepest(
     return None
 
 
-# Estimates, not measurements of these kernels: 790 TFLOP/s was measured for a dense bfloat16 product on an H200, whose data
-# sheet says 989; the bandwidth from L2 to shared memory and the losses on narrow tiles and shallow steps are assumed.
-PEAK = 989e12
+# An estimate, not a measurement of these kernels: 790 TFLOP/s was measured for a dense bfloat16 product on an H200, whose data
+# sheet says 989.
 DENSE_SHARE = 0.8
-L2_BANDWIDTH = 7.5e12
-LAUNCH = 4e-6
 
 
 def step_efficiency(tiling: Tiling, itemsize: int) -> float:
     """The share of the peak that the steps reach by themselves: tensor cores or the way from L2, whichever is slower."""
-    narrowest = tiling.accumulator[1]
-    tensor_cores = DENSE_SHARE * narrow(narrowest) * min(1.0, 2 / itemsize)
-    flops_per_byte = 2 * tiling.rows * tiling.cols / ((tiling.rows + tiling.cols) * itemsize)
-    return min(tensor_cores, flops_per_byte * L2_BANDWIDTH / PEAK) * shallow(tiling.depth)
+    tensor_cores = DENSE_SHARE * narrow(tiling.accumulator[1]) * min(1.0, 2 / itemsize)
+    return min(tensor_cores, from_l2(tiling.rows, tiling.cols, itemsize)) * shallow(tiling.depth)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...problem import Device
+from ..gpu.backend import why_missing
 
 HOPPER = ("H100", "H200", "H800", "H20", "GH200")
 OPERANDS = ("bfloat16", "float16", "float32")
@@ -12,12 +13,13 @@ RESULTS = ("bfloat16", "float16", "float32")
 
 
 def why_not_device(device: Device) -> str | None:
-    """A phrase where the device is no Hopper GPU. Its kind may be unknown: a machine without a GPU lowers for one."""
+    """A phrase where the device is no Hopper GPU, or this JAX has no kernels for it. Its kind may be unknown: a machine without
+    a GPU lowers for one."""
     if device.platform != "cuda":
         return "needs an NVIDIA GPU"
     if device.kind and not any(name in device.kind for name in HOPPER):
         return f"is written for Hopper GPUs (H100, H200), not {device.kind}"
-    return None
+    return why_missing("mosaic_gpu")
 
 
 def why_not_dtypes(a: np.dtype, b: np.dtype, out: np.dtype, precision: str | None) -> str | None:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from ...problem import Device
+from ..gpu.backend import why_missing
 
 OLDER = ("V100", "T4", "P100", "P40", "P4", "K80", "M60", "GTX", "RTX 20", "Quadro", "TITAN")
 """Parts of the names of GPUs before Ampere."""
@@ -19,14 +20,14 @@ SHARES = {"bfloat16": 0.55, "float16": 0.55, "tf32": 0.27, "float32": 0.01}
 
 
 def why_not_device(device: Device) -> str | None:
-    """A phrase where the device is no NVIDIA GPU since Ampere."""
+    """A phrase where the device is no NVIDIA GPU since Ampere, or this JAX has no kernels for it."""
     if device.platform != "cuda":
         return "needs an NVIDIA GPU"
     if not device.kind:
         return "needs to know which GPU it is for (without one here: jax.sharding.AbstractDevice)"
     if any(name in device.kind for name in OLDER):
         return f"is written for GPUs since Ampere (A100), not {device.kind}"
-    return None
+    return why_missing("triton")
 
 
 def why_not_dtypes(a: np.dtype, b: np.dtype, out: np.dtype) -> str | None:

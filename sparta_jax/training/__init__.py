@@ -4,6 +4,7 @@ from .dynamic import evolutionary as evolutionary
 from .dynamic import rigl as rigl
 from .gradual import fixed as fixed
 from .gradual import gradual as gradual
+from .gradual import masked_updates as masked_updates
 from .loop import Current as Current
 from .loop import Step as Step
 from .schedules import Densities as Densities

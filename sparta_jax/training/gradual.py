@@ -31,6 +31,15 @@ def fixed(inner: optax.GradientTransformation, tesa: Any) -> optax.GradientTrans
     return sparse(inner, lambda params: given(tesa, params))
 
 
+def masked_updates(tesa: Any) -> optax.GradientTransformationExtraArgs:
+    """The mask as the last link: `optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3), masked_updates(tesa))`.
+
+    Dead weights are exactly zero behind every step, whatever the links before answer; the masks are in its state. Those links
+    see the gradients as they come: with those of `sparsify(loss, tesa)` the chain does what `fixed` does of the same links.
+    """
+    return fixed(optax.identity(), tesa)
+
+
 def gradual(
     inner: optax.GradientTransformation,
     schedule: Densities,

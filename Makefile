@@ -135,7 +135,7 @@ digits: $(VENV)/.installed-digits
 
 ## make distill      a sentence encoder pruned to 50, 30, 20 and 10 % of its blocks, and recovered (hours; ARGS=--latency-only: timed again)
 distill: $(VENV)/.installed-test $(VENV)/.installed-model
-	$(RUN) -m examples.distill $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(RUN) -m examples.distill $(ARGS)
 
 ## make performance  rewrites docs/performance.md, and the README's tables, from benchmarks/results/
 performance: $(VENV)/.installed-test

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lessons, looked_at = tokens(text.train, settings.lengths[-1]), tokens(text.train[: args.calibration], settings.lengths[-1])
     run = {
         "machine": vars(describe()),
-        "command": shlex.join(["python", "-m", "examples.distill", *(sys.argv[1:] if arguments is None else arguments)]),
+        "command": command(sys.argv[1:] if arguments is None else arguments),
         "sentences": {"train": len(text.train), "held_out": len(text.held_out), "modules": len(text.modules)},
         "judged": len(judged["held_out"][0]),
         "calibration": args.calibration,
@@ -109,6 +109,12 @@ def workload(tokens: Callable[..., Any], batch: int) -> tuple[jax.Array, ...]:
     text = pairs.sentences()
     ids, mask = tokens([" ".join(text[i % len(text) :] + text) for i in range(batch)], TIMED_SEQ)
     return jnp.asarray(ids), jnp.asarray(mask)
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The call, but for where its files lie."""
+    kept = [a for before, a in zip(["", *arguments], arguments, strict=False) if not {before, a} & {"--cache", "--json"}]
+    return shlex.join(["python", "-m", "examples.distill", *kept])
 
 
 def file_of(cache: Path, density: float, name: str) -> Path:

@@ -14,7 +14,7 @@ RIDGE = 1e-3  # of the mean of the diagonal
 
 def ridge(gram: np.ndarray) -> np.ndarray:
     """A little of the mean of the diagonal, on the diagonal."""
-    return RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+    return RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram), dtype=gram.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Moments:
     def of(cls, x: np.ndarray, y: np.ndarray, near: np.ndarray) -> Moments:
         mean_x, mean_y = x.mean(0), y.mean(0)
         x, y = x - mean_x, y - mean_y
-        gram, cross = np.asarray(x.T @ x, np.float64), np.asarray(x.T @ y, np.float64)
+        gram, cross = x.T @ x, x.T @ y
         return cls(gram + ridge(gram), cross + ridge(gram) @ near, mean_x, mean_y)
 
     def solve(self, tesa: sj.TeSA) -> dict[str, Any]:

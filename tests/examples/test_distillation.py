@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import sparta_jax as sj
+from examples.distill import command
 from examples.distillation import saved, sentences
 from examples.distillation.agreement import Agreement, embed, nearest
 from examples.distillation.latency import latencies
@@ -150,3 +151,8 @@ def test_batches_fit_their_length():
         assert ids.shape == mask.shape
         assert ids.shape in {(8, 4), (4, 8)}
         assert mask.any(1).all()
+
+
+def test_the_recorded_command_does_not_say_where_files_lie():
+    said = command(["--cache", "/a", "--density", "0.5", "--json", "b", "--steps", "3"])
+    assert said == "python -m examples.distill --density 0.5 --steps 3"

@@ -67,6 +67,18 @@ static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; 
 #define SPARTA_HIGH 2, 6, 3, 7
 #endif
 
+// The first kLanes / kTimes numbers, each kTimes in a row.
+template <int kTimes>
+static inline Vec repeat(Vec v) {
+#if defined(__AVX512F__)
+  if constexpr (kTimes == 4) return SPARTA_SHUFFLE(v, v, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+  if constexpr (kTimes == 8) return SPARTA_SHUFFLE(v, v, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+#elif defined(__AVX2__)
+  if constexpr (kTimes == 4) return SPARTA_SHUFFLE(v, v, 0, 0, 0, 0, 1, 1, 1, 1);
+#endif
+  return splat(v[0]);
+}
+
 static inline Vec zip_low(Vec a, Vec b) { return SPARTA_SHUFFLE(a, b, SPARTA_LOW); }
 static inline Vec zip_high(Vec a, Vec b) { return SPARTA_SHUFFLE(a, b, SPARTA_HIGH); }
 

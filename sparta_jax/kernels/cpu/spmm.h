@@ -25,7 +25,7 @@ static void plan_spmm(Spmm& p) { is_double(p) ? plan_for<double>(p) : plan_for<f
 // How many numbers the packed rows of x in these panels are.
 template <class T>
 static int64_t packed_size(const Spmm& p, Range panels) {
-  if (p.path == Path::kVector) return padded_k(p);
+  if (p.path == Path::kVector) return padded_k(p) + kLanesOf<T>;  // a vector may begin at the last number
   if (p.path == Path::kAlongN) return (first_row(p, panels.end) - first_row(p, panels.begin)) * padded_k(p);
   return (first_vector<T>(p, panels.end) - first_vector<T>(p, panels.begin)) * kLanesOf<T> * padded_k(p);
 }

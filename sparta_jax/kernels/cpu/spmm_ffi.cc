@@ -10,7 +10,8 @@ static ffi::Error run(const Isa& isa, Spmm& p, ffi::ThreadPool& pool) {
   isa.plan_spmm(p);
   const int64_t count = p.indptr[divide_up(p.n, p.cols)], columns = divide_up(p.n, p.cols);
   const double after = finishing(p.epilogue.activation) * p.m * p.n;
-  const double work = 2.0 * std::max<int64_t>(p.m, 4) * count * p.rows * p.cols + after + 8.0 * p.m * p.k;
+  const double rows = p.m == 1 ? 1.5 : std::max<int64_t>(p.m, 4);  // one row takes the time in which its weight is read
+  const double work = 2.0 * rows * count * p.rows * p.cols + after + 8.0 * p.m * p.k;
   const int64_t workers = workers_for(work, pool);
   int64_t chunks = divide_up(isa.packed_bytes(p, {0, p.panels}), kCachedBytes);
   chunks = std::clamp<int64_t>(divide_up(std::max<int64_t>(chunks, 1), workers) * workers, 1, p.panels);

@@ -60,8 +60,11 @@ static void pack_along_n(const Spmm& p, const S* x, int64_t first, int64_t last,
   for (int64_t r = 0; r < rows; ++r, packed += kDepth) {
     const S* from = x + (first + r) * p.k;
     T* to = packed;
-    for (int64_t k = 0; k < whole; k += kDepth, to += kDepth * rows)
+    const S* next = from + (first + r + 1 < p.m ? p.k : 0);
+    for (int64_t k = 0; k < whole; k += kDepth, to += kDepth * rows) {
+      __builtin_prefetch(next + k, 0, 2);
       for (int i = 0; i < kDepth; i += kLanesOf<T>) store(to + i, load(from + k + i));
+    }
     for (int64_t k = whole; k < padded; k += kDepth, to += kDepth * rows)
       for (int i = 0; i < kDepth; i += kLanesOf<T>) store(to + i, k + i < p.k ? load_part(from + k + i, p.k - k - i) : Vector<T>{});
   }
@@ -78,6 +81,9 @@ static void column_along_n(const Spmm& p, int64_t first, int64_t last, const E* 
   const bool direct = width == kWide && has_dtype<T>(p.epilogue.dtype);
   T* out = direct ? static_cast<T*>(p.epilogue.y) + first * p.n + at : part;
   const int64_t stride = direct ? p.n : kWide;
+  if (direct)  // lines of y come into the cache while the sums are made
+    for (int64_t r = 0; r < last - first; ++r)
+      for (int64_t c = 0; c < kWide; c += 64 / sizeof(T)) __builtin_prefetch(out + r * stride + c, 1, 2);
   tile_of_rows<E, V>(last - first, p, panel, blocks, column, out, stride);
   if (!direct || !is_plain<T>(p.epilogue)) finish(p.epilogue, first, last - first, at, width, out, stride);
 }

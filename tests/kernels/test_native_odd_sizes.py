@@ -159,7 +159,7 @@ def test_every_function_is_drawn():
     assert set(CASES) == set(native.TARGETS)
 
 
-@pytest.mark.parametrize("draws", [2, pytest.param(32, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("draws", [2, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("target", CASES)
 def test_odd_sizes(target, draws, monkeypatch):
     with jax.enable_x64(True):

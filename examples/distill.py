@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start = dense
     for density in sorted(args.density, reverse=True):
         begin = time.perf_counter()
-        scores = surgeon(config, start, *looked_at, args.block)
+        scores = surgeon(config, start, *looked_at, args.block, density)
         tesa = sj.masks.by_score(start["encoder"], scores, density=density, block=args.block, paths="kernel")
         pruned = reconstruct(config, start, tesa, *looked_at)
         pruning = time.perf_counter() - begin

@@ -11,7 +11,7 @@ import pytest
 
 import sparta_jax as sj
 from examples.distill import command
-from examples.distillation import saved, sentences
+from examples.distillation import saved, scores, sentences
 from examples.distillation.agreement import Agreement, embed, nearest
 from examples.distillation.latency import latencies
 from examples.distillation.moments import Moments
@@ -47,8 +47,8 @@ def tokens(count=96, seed=0):
 
 @functools.cache
 def pruned():
-    scores = surgeon(CONFIG, teacher(), *tokens(), BLOCK)
-    tesa = sj.masks.by_score(teacher()["encoder"], scores, density=0.5, block=BLOCK, paths="kernel")
+    worth = surgeon(CONFIG, teacher(), *tokens(), BLOCK, 0.5)
+    tesa = sj.masks.by_score(teacher()["encoder"], worth, density=0.5, block=BLOCK, paths="kernel")
     return reconstruct(CONFIG, teacher(), tesa, *tokens()), tesa
 
 
@@ -103,12 +103,22 @@ def test_a_block_that_is_zero_is_worth_nothing():
     params = jax.tree.map(np.array, teacher())
     kernel = params["encoder"]["layer_0"]["attention"]["query"]["kernel"]
     kernel[8:16, 8:16] = 0
-    layer = surgeon(CONFIG, params, *tokens(), BLOCK)["layer_0"]
+    layer = surgeon(CONFIG, params, *tokens(), BLOCK, 0.5)["layer_0"]
     assert layer["feed_forward"]["up"]["kernel"].shape == (32, 64)
     assert layer["attention"]["query"]["bias"] is None
-    scores = layer["attention"]["query"]["kernel"]
-    assert not scores[8:16, 8:16].any()
-    assert scores[:8].all()
+    worth = layer["attention"]["query"]["kernel"]
+    assert not worth[8:16, 8:16].any()
+    assert worth[:8].any()
+
+
+def test_of_inputs_that_say_the_same_one_stays():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 32)).astype(np.float32)
+    x[:, 8:16] = x[:, :8] + 0.01 * x[:, 8:16]  # of these two blocks either may be missed, but not both
+    kernel = rng.normal(size=(32, 8)).astype(np.float32)
+    kernel[16:] *= 0.5
+    survived = scores.rounds_survived(scores.inverse(x), kernel, BLOCK, 0.25)[:, 0]
+    assert list(np.argsort(survived)) in ([0, 2, 3, 1], [0, 3, 2, 1], [1, 2, 3, 0], [1, 3, 2, 0])
 
 
 def test_pruned_and_solved_anew_the_encoder_says_more_than_masked():

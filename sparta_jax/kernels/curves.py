@@ -100,7 +100,7 @@ def epilogue_seconds(problem: SpMM | SDDMM, machine: Machine, where: str) -> flo
 def memory_excess(machine: Machine, size: float) -> float:
     """Picoseconds per byte by which reading so many bytes, used again only in the next call, is slower than from the cache."""
     at = lambda elements: _between_sizes(machine, "dense_spmm", 1, elements)
-    return max(0.0, at(size / 4) - at(CACHED)) / 4
+    return max(0.0, at(max(size / 4, CACHED)) - at(CACHED)) / 4
 
 
 def _cost(machine: Machine, flops: float, seconds: float, around: float) -> Cost:

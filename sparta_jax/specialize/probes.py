@@ -60,7 +60,7 @@ class Probe:
         return self._least[key]
 
     def begin_pass(self) -> None:
-        """What any call takes is timed again, too: all that is timed from now on is less than that by as much as it should be."""
+        """What any call takes is timed again, too: it is taken off all that is timed from now on."""
         for name in ("idle", "foreign"):
             self.__dict__.pop(name, None)
 

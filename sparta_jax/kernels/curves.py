@@ -62,7 +62,8 @@ def sparse_cost(problem: SpMM | SDDMM, kernel: str, block: tuple[int, int] = (1,
     )
     if problem.layout == DENSE:
         after += packing_seconds(problem, machine, kernel, block)
-    return _cost(machine, 2.0 * problem.m * live, PICO * picoseconds * width, after)
+    cost = _cost(machine, 2.0 * problem.m * live, PICO * picoseconds * width, after)
+    return dataclasses.replace(cost, packing=masking_bytes(problem))
 
 
 def several(cost: Cost) -> Cost:
@@ -78,6 +79,13 @@ def packing_seconds(problem: SpMM | SDDMM, machine: Machine, kernel: str, block:
     excess = memory_excess(machine, problem.k * problem.n * itemsize)
     each = _parts(machine, kernel, block, "packing")["packing"].at(1)
     return machine.call + PICO * (live * each + touched * excess)
+
+
+def masking_bytes(problem: SpMM | SDDMM) -> float:
+    """What is read and written of a weight that comes dense to be masked; XLA's dense product masks while it multiplies."""
+    if isinstance(problem, SDDMM) or problem.layout != DENSE:
+        return 0.0
+    return 2.0 * problem.k * problem.n * problem.w_dtype.itemsize
 
 
 def unpacking_seconds(problem: SpMM | SDDMM, machine: Machine) -> float:

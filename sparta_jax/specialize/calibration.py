@@ -134,8 +134,8 @@ def _dtypes(probe: Probe) -> dict[str, Parts]:
 
 
 def _rates(curves: Mapping[str, Mapping[str, Parts]]) -> Iterable[float]:
-    """Operations per second at the knots of the products' curves where rows are enough to be bound by them."""
+    """Operations per second at every knot of the products' curves."""
     products = itertools.chain.from_iterable(shapes.values() for kernel, shapes in curves.items() if "mm" in kernel)
     live: list[Curve] = [parts["live"] for parts in products if "live" in parts]
     knots = ((m, v) for curve in live for m, v in zip(curve.rows, curve.values, strict=True))
-    return (2e12 * m / v for m, v in knots if m >= 16 and v > 0 and math.isfinite(v))
+    return (2e12 * m / v for m, v in knots if v > 0 and math.isfinite(v))

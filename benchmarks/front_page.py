@@ -20,6 +20,7 @@ PEERS = {
     "4x4 blocks, M = 64 / 512": ["square2048-b4-d0.1-m64", "square2048-b4-d0.1-m512"],
     "single elements, M = 64 / 512": ["square2048-elements-d0.1-m64", "square2048-elements-d0.1-m512"],
     "32x32 blocks, 4096 x 4096, M = 1, out of cache": ["vector4096-b32-d0.1-m1"],
+    "Lyra's WaveGRU, a step of all its matrices, M = 1": ["wavegru-step"],
     "MiniLM encoder, batch 1 x 128: blocks / elements": ["minilm-b32-d0.1-batch1", "minilm-elements-d0.1-batch1"],
     "training step of a 4096-wide MLP, batch 256": ["training-4096-b32-d0.1-m256"],
 }

@@ -7,26 +7,21 @@ interpreter. `--table` makes of the results what the library reads: the cost mod
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
 import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
 
-START = time.monotonic()  # before JAX is imported: the time that a device is lent runs
+from sparta_jax.products import default_device
 
-import argparse  # noqa: E402
-import os  # noqa: E402
-import sys  # noqa: E402
-import warnings  # noqa: E402
-from collections.abc import Sequence  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch allocates in the same process
-
-from sparta_jax.products import default_device  # noqa: E402
-
-from . import gpu_dry, gpu_run, gpu_table  # noqa: E402
-from .gpu_budget import Budget, ended_after  # noqa: E402
-from .gpu_cases import checks, grid  # noqa: E402
-from .gpu_results import path_of  # noqa: E402
-from .machine import describe  # noqa: E402
+from . import gpu_dry, gpu_run, gpu_table
+from .gpu_budget import Budget, ended_after
+from .gpu_cases import checks, grid
+from .gpu_results import path_of
+from .machine import describe
 
 MARGIN = 0.4  # minutes behind the last case's end after which the process is ended
 
@@ -40,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, help="only the first so many of the grid")
     parser.add_argument("--json", type=Path, metavar="FILE", help="default: benchmarks/results/gpu/<device kind>.json")
     args = parser.parse_args(argv)
+    start = time.monotonic()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch allocates in the same process
     warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
     cases = grid()[: args.cases]
     if args.table:
@@ -49,10 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = default_device("cuda")
     if device.platform != "cuda" or not device.kind:
         raise SystemExit("no GPU here; --dry needs none")
-    left = START + 60 * (args.minutes + MARGIN) - time.monotonic()
+    left = start + 60 * (args.minutes + MARGIN) - time.monotonic()
     command = " ".join(["python -m benchmarks.gpu", *(sys.argv[1:] if argv is None else argv)])
     with ended_after(left):
-        budget = Budget(START + 60 * args.minutes)
+        budget = Budget(start + 60 * args.minutes)
         return gpu_run.measure(cases, device, budget, args.json or path_of(device.kind), describe(), command)
 
 

@@ -82,7 +82,7 @@ def packing_seconds(problem: SpMM | SDDMM, machine: Machine, kernel: str, block:
 
 
 def masking_bytes(problem: SpMM | SDDMM) -> float:
-    """What is read and written of a weight that comes dense to be masked; XLA's dense product masks while it multiplies."""
+    """What is read and written to mask a weight that comes dense; XLA masks few rows' weights while it multiplies."""
     if isinstance(problem, SDDMM) or problem.layout != DENSE:
         return 0.0
     return 2.0 * problem.k * problem.n * problem.w_dtype.itemsize

@@ -13,7 +13,6 @@ from .roofline import roofline
 from .tuned import NOTHING, Candidate, Tuned, candidate
 
 MARGIN = 0.9  # a kernel is taken only where its modelled time is below this share of dense
-PACKING_MARGIN = 0.75  # the same, where a CPU kernel packs the weight in every call: what that takes depends on what wrote it
 MEASURED_MARGIN = 0.97  # the same, where both were measured
 DOUBTED_MARGIN = 0.85  # the same, where the model says otherwise: a disturbed measurement is likelier
 LAYOUT_BLOCKS = ((128, 128), (64, 64), (32, 32), (16, 16), (8, 8), (16, 1), (8, 1), (1, 8), (1, 16), (4, 4))
@@ -138,16 +137,9 @@ def _best(plans: list[Plan], implementation: str | None, doubted: frozenset[Cand
         return dense[0]  # what stands between the products is left alone where the implementation has no kernel for it
     if dense and is_full(dense[0].problem):
         return dense[0]
-    faster = [p for p in plans if not dense or p.seconds < _margin(p, candidate(p) in doubted) * dense[0].seconds]
+    margin = lambda p: MARGIN if not p.measured else DOUBTED_MARGIN if candidate(p) in doubted else MEASURED_MARGIN
+    faster = [p for p in plans if not dense or p.seconds < margin(p) * dense[0].seconds]
     return min(faster or dense, key=lambda p: p.seconds)
-
-
-def _margin(plan: Plan, doubted: bool) -> float:
-    """The share of the dense product's time below which a plan is taken."""
-    packs = isinstance(plan.problem, SpMM) and plan.problem.layout == DENSE and plan.problem.device.platform == "cpu"
-    if plan.measured:
-        return DOUBTED_MARGIN if doubted or packs else MEASURED_MARGIN
-    return PACKING_MARGIN if packs else MARGIN
 
 
 def is_empty(problem: Problem) -> bool:

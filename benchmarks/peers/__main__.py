@@ -126,7 +126,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts, one run each (default: 1 2)")
     parser.add_argument("--cases", action="append", default=[], metavar="REGEX", help="cases in whose name it is found")
     parser.add_argument("--minutes", type=float, default=14.0, help="for all thread counts; cases that come later are left out")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of timing per case, five rounds at least")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of timing per case, five rounds at least")
     parser.add_argument("--json", type=Path, metavar="FILE", help=f"keep what was measured (make: {RESULTS.relative_to(ROOT)})")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(argv)

@@ -15,6 +15,9 @@ import numpy as np
 
 SLOW = 8.0  # a runner that is so many times slower than the baseline is timed once
 MIN_ROUNDS, MAX_ROUNDS = 5, 31
+SLICE = 20e-3  # seconds of calls in a round
+# Threads that another library left parked, or woke up on one core, need a moment to spread out: seconds of rest, milliseconds of calls.
+REST, WARM = 4e-3, 15.0
 
 
 class Runner(Protocol):
@@ -86,7 +89,7 @@ def race(
     runners: Sequence[Runner], exact: np.ndarray, *, threads: int, seconds: float
 ) -> tuple[dict[str, Measured], dict[str, str]]:
     """Times all runners, the first being the baseline, for about so many seconds; and says of those that failed why."""
-    gap, warm = (0.0, 0.0) if threads == 1 else (4e-3, 3.0)  # threads that woke up on one core need a moment to spread out
+    gap, warm = (0.0, 0.0) if threads == 1 else (REST, WARM)
     samples: dict[str, list[tuple[float, bool]]] = {}
     errors, absent, lanes = {}, {}, []
     limit = math.inf
@@ -102,7 +105,7 @@ def race(
             limit = SLOW * once[0]
         if once[0] <= limit:
             samples[runner.name] = []
-            lanes.append((runner, max(1, round(5e-3 / max(once[0], 1e-7)))))
+            lanes.append((runner, max(1, round(SLICE / max(once[0], 1e-7)))))
     deadline = time.perf_counter() + seconds
     for r in range(MAX_ROUNDS):
         if r >= MIN_ROUNDS and time.perf_counter() > deadline:

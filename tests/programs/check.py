@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import sparta_jax as sj
-from sparta_jax import products
 from sparta_jax.api import analysis as api_analysis
 from sparta_jax.api.analysis import Analysis, Followed
 from sparta_jax.formats.bsr import BSR
 from sparta_jax.interpreters.compact import price
 from sparta_jax.interpreters.facts import LIVE, ZERO
 from sparta_jax.interpreters.jaxprs import bind, evaluate
+from sparta_jax.products import apply_epilogue, primitives
 
 from . import host
 from .program import Program
@@ -246,14 +246,14 @@ def always_compacting(moving: bool = True) -> Iterator[None]:
 @contextlib.contextmanager
 def plain_products() -> Iterator[None]:
     """Products run as their own definition: an eager call of a product compiles one kernel per pattern."""
-    with mock.patch.object(products, "_bind", _bind):
+    with mock.patch.object(primitives, "bind", _bind):
         yield
 
 
 def _bind(primitive, product, x, *operands) -> jax.Array:
-    assert primitive is not products.sddmm_p
+    assert primitive is not primitives.sddmm_p
     weight = product.weight(operands[0], operands[1 : 1 + product.tables])
     dense = weight.to_dense() if isinstance(weight, BSR) else weight
     dense = jnp.where(product.pattern.mask, dense, jnp.zeros((), dense.dtype))
     y = jnp.matmul(x, dense.T if product.transposed else dense).astype(product.out_dtype)
-    return products.apply_epilogue(product.epilogue, y, *operands[1 + product.tables :])
+    return apply_epilogue(product.epilogue, y, *operands[1 + product.tables :])

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreters.test_propagate import C, L, Z, channels, found, live, same, value_of
+from interpreters.propagated import C, L, Z, channels, found, live, same, value_of
 from jax import lax
 
 import sparta_jax.interpreters.rules.bodies as bodies

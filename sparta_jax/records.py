@@ -24,9 +24,9 @@ class SiteRecord:
       layout: how the weight is handed over.
       implementation, kernel, config: what was chosen.
       flops, dense_flops: executed, and of the dense product.
-      bytes, dense_bytes: that the stored weight takes, and the dense one.
-      packing_bytes, packing_seconds: moved, and modelled, to bring the dense weight into its layout, once.
-      seconds, dense_seconds: modelled, of one call.
+      bytes, dense_bytes: that the stored weight takes, and the dense one; of all `batch`.
+      packing_bytes, packing_seconds: moved, and modelled, to bring the dense weight into its layout, once; of all `batch`.
+      seconds, dense_seconds: modelled, of one of `batch` products, once.
       refused: `(kernel, reason)` of those that were not taken.
       times: how often a call computes it (the iterations of the loop around it, where they are known).
       measured: whether `seconds` was measured by `tune`, not modelled.
@@ -177,7 +177,7 @@ class Report:
             "dense_seconds",
         )
         often = ("flops", "dense_flops", "seconds", "dense_seconds")
-        each = lambda s, f: (s.batch if f != "bytes" else 1) * (s.times if f in often else 1)
+        each = lambda s, f: s.batch * s.times if f in often else 1
         return {f: sum(getattr(s, f) * each(s, f) for s in self.sites) for f in fields}
 
     def to_dict(self) -> dict[str, Any]:

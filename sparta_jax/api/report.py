@@ -73,7 +73,7 @@ def _fused(analysis: Analysis, place: Place, fusion: Fusion, device: Device) -> 
 
 def _record(analysis: Analysis, place: Place, site: Site, problem: SpMM) -> SiteRecord:
     plan = analysis.chooser.plan(problem)
-    dense_bytes = problem.k * problem.n * problem.w_dtype.itemsize
+    dense_bytes = len(site.patterns) * problem.k * problem.n * problem.w_dtype.itemsize
     bytes_stored = sum(stored_bytes(p, problem.layout, problem.w_dtype.itemsize) for p in site.patterns)
     moved = 0 if problem.layout == DENSE else dense_bytes + bytes_stored
     cost = plan.kernel.cost(problem, plan.config)

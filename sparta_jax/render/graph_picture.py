@@ -1,21 +1,25 @@
-"""The program as a graph: operations in layers, what is dead greyed, dependency groups in colours."""
+"""The program as a graph: operations in rows, what is dead greyed, dependency groups in colours."""
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
+from matplotlib.path import Path
 
 from ..api import Propagation, VariableFact
 from ..errors import SpartaValueError
-from .look import DEAD, GROUPS, LIVE, TEXT, axes_of, look
+from .graph_layout import Point, layout
+from .look import DEAD, GROUPS, LIVE, TEXT, axes_of, look, shortened
 
 MOST = 400  # nodes
+WIDTH, HEIGHT, BAR = 0.86, 0.5, 0.09  # of a box and its bar, in columns and rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +42,7 @@ def graph(
     groups: Mapping[str, int | Sequence[int]] | None = None,
     details: bool = False,
 ) -> Axes:
-    """Boxes from top to bottom: params and data, operations, outputs; a box's fill shows the share of its live elements.
+    """Boxes from top to bottom: params and data, operations, outputs; a box's bar shows the share of its live elements.
 
     Args:
       found: what `propagate(fn, tesa)(*args)` returned.
@@ -54,45 +58,70 @@ def graph(
     if len(nodes) > MOST:
         raise SpartaValueError(f"{len(nodes)} boxes are no picture; draw a part of the function, or details=False")
     numbers = found.groups if groups is None else {name: np.atleast_1d(given).tolist() for name, given in groups.items()}
-    places = _places(nodes)
-    width, height = (max(p[i] for p in places) + 1 for i in (0, 1))
+    where = layout([node.sources for node in nodes])
+    width, height = where.size
     with look():
-        axes = axes_of(ax, 1.5 + 1.7 * width, 0.8 + 0.55 * height)
-        for node, (x, y) in zip(nodes, places, strict=True):
-            for source in node.sources:
-                _arrow(axes, places[source], (x, y))
-            _box(axes, node, x, y)
+        axes = axes_of(ax, 0.4 + 1.9 * width, 0.6 + 0.8 * height)
+        for (source, user), way in where.ways.items():
+            _line(axes, where.places[source], way, where.places[user])
+        for node, (x, y) in zip(nodes, where.places, strict=True):
+            _box(axes, node.fact, x, y)
             _dots(axes, numbers.get(node.fact.name, ()), x, y)
-        axes.set_xlim(-0.6, width - 0.4)
-        axes.set_ylim(height - 0.4, -0.6)
+        axes.set_xlim(-0.55, width - 0.45)
+        axes.set_ylim(height - 0.6, -0.45)
         axes.set_axis_off()
+        _legend(axes, sorted({n for node in nodes for n in numbers.get(node.fact.name, ())}))
     return axes
 
 
-def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    (u, v), (x, y) = start, end
-    bend = 0.25 if y - v > 1 and u == x else 0.0  # around the boxes between
-    style = dict(arrowstyle="-|>", color=TEXT, lw=0.5, alpha=0.6, connectionstyle=f"arc3,rad={bend}")
-    ax.annotate("", (x, y - 0.3), (u, v + 0.3), arrowprops=style, zorder=1)
+def _line(ax: Axes, start: Point, way: Sequence[Point], end: Point) -> None:
+    """From a box's lower edge through the gaps of the rows between to another's upper edge."""
+    (x, y), half = start, HEIGHT / 2
+    points, codes = [(x, y + half)], [Path.MOVETO]
+    for i, (u, v) in enumerate((*way, end)):
+        x, y = points[-1]
+        middle = (y + v - half) / 2
+        points += [(x, middle), (u, middle), (u, v - half)]
+        codes += [Path.CURVE4] * 3
+        if i < len(way):  # straight past the boxes of its row
+            points.append((u, v + half))
+            codes.append(Path.LINETO)
+    style: Any = dict(arrowstyle="-|>", color=TEXT, lw=0.6, alpha=0.7, mutation_scale=7, shrinkA=0, shrinkB=0)
+    ax.add_patch(FancyArrowPatch(path=Path(points, codes), zorder=1, **style))
 
 
 def _dots(ax: Axes, numbers: Sequence[int], x: float, y: float) -> None:
     """A dot per dependency group along a box's upper edge."""
     for i, number in enumerate(numbers):
-        ax.scatter(x + 0.36 - 0.1 * i, y - 0.26, s=16, color=GROUPS[number % len(GROUPS)], linewidths=0, zorder=3)
+        ax.scatter(x + WIDTH / 2 - 0.06 - 0.08 * i, y - HEIGHT / 2, s=22, color=_colour(number), linewidths=0, zorder=3)
 
 
-def _box(ax: Axes, node: Node, x: float, y: float) -> None:
-    fact = node.fact
-    colour = LIVE if fact.density else DEAD
-    outline: dict[str, Any] = dict(boxstyle="round,pad=0.02", mutation_aspect=0.5)
-    ax.add_patch(FancyBboxPatch((x - 0.42, y - 0.26), 0.84, 0.52, fc="none", ec=colour, lw=0.8, **outline))
-    if fact.density:
-        filled = FancyBboxPatch((x - 0.42, y - 0.26), 0.84 * fact.density, 0.52, fc=colour, ec="none", alpha=0.3, **outline)
-        ax.add_patch(filled)
-    shown = fact.name if len(fact.name) <= 24 else "..." + fact.name[-21:]
+def _colour(group: int) -> str:
+    return GROUPS[group % len(GROUPS)]
+
+
+def _box(ax: Axes, fact: VariableFact, x: float, y: float) -> None:
+    """Name, shape and share; below them a bar, blue as far as elements live, grey where they are dead."""
+    left, top = x - WIDTH / 2, y - HEIGHT / 2
+    dead = not fact.density
+    colour = DEAD if dead else LIVE
+    ax.add_patch(Rectangle((left, top), WIDTH, HEIGHT, fc=(*to_rgb(DEAD), 0.12) if dead else "none", ec=colour, lw=0.8))
+    bottom = top + HEIGHT - BAR
+    live = WIDTH * fact.density
+    ax.add_patch(Rectangle((left, bottom), live, BAR, fc=LIVE, ec="none"))
+    ax.add_patch(Rectangle((left + live, bottom), WIDTH - live, BAR, fc=DEAD, ec="none", alpha=0.6))
     shape = "x".join(map(str, fact.shape)) or "scalar"
-    ax.text(x, y, f"{shown}\n{shape}, {fact.density:.0%}", ha="center", va="center", fontsize=5)
+    words = f"{shortened(fact.name, 30)}\n{shape}, {fact.density:.0%}" + (" live" if fact.density < 1 else "")
+    ax.text(x, y - BAR / 2, words, ha="center", va="center", fontsize=6, linespacing=1.3)
+
+
+def _legend(ax: Axes, groups: Sequence[int]) -> None:
+    """What the colours say, below the graph."""
+    handles: list[Any] = [Patch(color=LIVE, label="live"), Patch(color=DEAD, alpha=0.6, label="dead")]
+    dots = [Line2D([], [], color=_colour(n), marker="o", ls="", ms=5, label=f"group {n}") for n in groups[: len(GROUPS)]]
+    more = [Line2D([], [], ls="", label=f"... {len(groups)} groups")] if len(groups) > len(GROUPS) else []
+    handles += [*dots, *more]
+    ax.legend(handles=handles, fontsize=6, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=min(len(handles), 6))
 
 
 def _nodes(found: Propagation, details: bool) -> list[Node]:
@@ -117,27 +146,3 @@ def _is_telling(fact: VariableFact, operands: Sequence[VariableFact], found: Pro
     if fact.is_given or fact.sources:
         return False
     return "dot_general" in fact.name or "conv" in fact.name or all(abs(fact.density - o.density) > 1e-9 for o in operands)
-
-
-def _places(nodes: Sequence[Node]) -> list[tuple[float, float]]:
-    """Column and row of each box: below all that it reads, near them."""
-    rows: list[int] = []
-    for node in nodes:
-        rows.append(1 + max((rows[i] for i in node.sources), default=-1))
-    users = collections.defaultdict(list)
-    for i, node in enumerate(nodes):
-        for source in node.sources:
-            users[source].append(i)
-    for i, node in enumerate(nodes):  # what is read late stands late
-        if not node.sources and users[i]:
-            rows[i] = min(rows[u] for u in users[i]) - 1
-    taken: dict[int, set[int]] = collections.defaultdict(set)
-    columns: list[int] = []
-    for i, node in enumerate(nodes):
-        wanted = round(sum(columns[s] for s in node.sources) / len(node.sources)) if node.sources else 0
-        column = next(
-            c for step in range(len(nodes) + 1) for c in (wanted + step, wanted - step) if c >= 0 and c not in taken[rows[i]]
-        )
-        taken[rows[i]].add(column)
-        columns.append(column)
-    return [(float(c), float(r)) for c, r in zip(columns, rows, strict=True)]

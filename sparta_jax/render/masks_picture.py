@@ -11,10 +11,11 @@ import numpy as np
 from jax.tree_util import keystr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..errors import SpartaTypeError, SpartaValueError
 from ..tesa import TeSA
-from .look import SHARE, TEXT, axes_of, look
+from .look import SHARE, TEXT, axes_of, look, shortened
 
 PIXELS = 256  # per axis, at most
 COLUMNS = 4
@@ -57,13 +58,24 @@ def spy(tesa: TeSA, ax: Axes | None = None, *, title: str = "", pixels: int = PI
         axes = axes_of(ax, 3, 3)
         image = shares(tesa, pixels)
         rows, columns = (1, *tesa.shape)[-2:]
-        axes.imshow(image, cmap=SHARE, vmin=0, vmax=1, interpolation="nearest", aspect="auto", extent=(0, columns, rows, 0))
+        smooth: Any = dict(interpolation="antialiased", interpolation_stage="data")  # a screen's pixel shows the mean of ours
+        axes.imshow(image, cmap=SHARE, vmin=0, vmax=1, aspect="auto", extent=(0, columns, rows, 0), **smooth)
         axes.set_title(title, fontsize=8)
-        axes.set_xlabel(f"{'x'.join(map(str, tesa.shape))}, {tesa.density:.1%} live", fontsize=7)
+        axes.set_xlabel(f"{'x'.join(map(str, tesa.shape))}, {tesa.density:.1%} live{_grain(tesa, image)}", fontsize=7)
         axes.tick_params(labelsize=6, color=TEXT)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
         if tesa.ndim == 1:
             axes.set_yticks([])
     return axes
+
+
+def _grain(tesa: TeSA, image: np.ndarray) -> str:
+    """What a shade stands for, where a pixel is more than one element."""
+    sizes = [n / pixels for n, pixels in zip((1, *tesa.shape)[-2:], image.shape, strict=True)]
+    if tesa.ndim < 3 and max(sizes) == 1:
+        return ""
+    return "\nshade: share of " + "x".join([*map(str, tesa.shape[:-2]), *(f"{size:.3g}" for size in sizes)]) + " elements"
 
 
 def masks(tree: Any, *, pixels: int = PIXELS) -> Figure:
@@ -81,7 +93,7 @@ def masks(tree: Any, *, pixels: int = PIXELS) -> Figure:
         size = (2.4 * min(len(leaves), COLUMNS), 2.4 * rows)
         figure, grid = plt.subplots(rows, min(len(leaves), COLUMNS), figsize=size, squeeze=False, layout="constrained")
         for ax, (path, tesa) in zip(grid.flat, leaves, strict=False):
-            spy(tesa, ax, title=path, pixels=pixels)
+            spy(tesa, ax, title=shortened(path, 30), pixels=pixels)
         for ax in grid.flat[len(leaves) :]:
             ax.set_axis_off()
     return figure

@@ -1,33 +1,15 @@
-import matplotlib as mpl
-import matplotlib.pyplot as plt
+import dataclasses
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from render.programs import PARAMS, RNG, TESA, X, mlp
 
 import sparta_jax as sj
-from sparta_jax import pruning, render
+from sparta_jax import render
 from sparta_jax.errors import SpartaTypeError, SpartaValueError
 from sparta_jax.render.masks_picture import shares
-
-mpl.use("Agg")
-RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
-def mlp(p, x):
-    for i in range(2):
-        x = x + np.tanh(1.0) * (x @ p[f"up{i}"] + p[f"bias{i}"]) @ p[f"down{i}"]
-    return x
-
-
-SHAPES = dict(up=(32, 64), bias=(64,), down=(64, 32))
-PARAMS = {f"{n}{i}": RNG.normal(size=s).astype("float32") for i in range(2) for n, s in SHAPES.items()}
-TESA = {"up0": sj.TeSA.channels(np.arange(64) % 2 == 0, 1, (32, 64)), "down1": sj.TeSA(RNG.random((64, 32)) < 0.3)}
-X = RNG.normal(size=(4, 32)).astype("float32")
 
 
 @pytest.mark.parametrize("shape", [(7,), (5, 9), (300, 517), (3, 3, 40, 20)])
@@ -58,6 +40,31 @@ def test_masks_draws_every_tesa():
     assert [ax.get_title() for ax in figure.axes if ax.get_title()] == ["a/down1", "a/up0"]
 
 
+def test_a_shade_says_what_it_stands_for():
+    label = lambda tesa, pixels: render.spy(tesa, pixels=pixels).get_xlabel()
+    tesa = sj.TeSA.channels(np.arange(64) < 16, 0, (64, 96))
+    assert label(tesa, 96) == "64x96, 25.0% live"
+    assert label(tesa, 32) == "64x96, 25.0% live\nshade: share of 2x3 elements"
+    assert label(sj.TeSA.dense((3, 3, 8, 4)), 32).endswith("share of 3x3x1x1 elements")
+
+
+def test_a_picture_averages_where_the_screen_is_coarser():
+    """Single live columns stay visible: no pixel of the tensor falls between two of the figure."""
+    axes = render.spy(sj.TeSA.channels(np.arange(1024) % 16 == 3, 1, (8, 1024)), pixels=1024)
+    shown = drawn(axes.figure)[..., :3]
+    box = axes.get_window_extent()
+    row = shown[shown.shape[0] - round((box.y0 + box.y1) / 2), round(box.x0) + 2 : round(box.x1) - 2]
+    blue = row[:, 2] - row[:, 0] > 0.02
+    assert np.diff(np.flatnonzero(np.diff(blue.astype(int)) == 1)).max() <= 16 * len(row) / 1024 + 2
+
+
+def drawn(figure):
+    """`[rows, columns, rgba]` between 0 and 1, on white."""
+    figure.set_facecolor("white")
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba()) / 255
+
+
 def test_densities_tells_given_and_propagated():
     ax = render.densities(sj.propagate(mlp, TESA)(PARAMS, X))
     names = [label.get_text() for label in ax.get_yticklabels()]
@@ -67,48 +74,47 @@ def test_densities_tells_given_and_propagated():
     assert (left[:, 0] <= given[:, 0]).all()
 
 
+def test_densities_of_a_dense_program():
+    axes = render.densities(sj.propagate(mlp, None)(PARAMS, X))
+    assert [t.get_text() for t in axes.texts] == ["every element is live"]
+
+
+def stacked(p, x):
+    return jax.lax.scan(lambda x, w: (jnp.tanh(jnp.einsum("gik,gkn->gin", x, w)), None), x, p)[0]
+
+
 def test_sites_draws_two_bars_per_product():
+    """A product that is computed for each of a batch of weights, in every iteration, counts as often."""
+    tesa = sj.TeSA(np.broadcast_to(RNG.random((2, 64, 64)) < 0.1, (3, 2, 64, 64)))
+    structs = jax.ShapeDtypeStruct((3, 2, 64, 64), "float32"), jax.ShapeDtypeStruct((2, 512, 64), "float32")
+    report = sj.sparsify(stacked, tesa, implementation="xla", unroll=0).report(*structs)
+    (site,) = report.sites
+    assert site.batch * site.times == 6
+    time, size = render.sites(report).axes
+    dense, chosen = (patch.get_width() for patch in time.patches)
+    unit = {"ms": 1e-3, "µs": 1e-6}[time.get_xlabel().partition(",")[0]]
+    assert (dense * unit, chosen * unit) == pytest.approx((report.totals["dense_seconds"], report.totals["seconds"]))
+    assert [p.get_width() * 1e3 for p in size.patches] == pytest.approx([site.dense_bytes, site.bytes])
+    assert site.dense_bytes == report.totals["dense_bytes"] == 2 * 64 * 64 * 4
+    assert "6 times" in time.get_yticklabels()[0].get_text()
+
+
+UNITS = {3.0: "s, modelled", 2e-3: "ms, modelled", 4e-5: "µs, modelled", 1e-8: "µs, modelled"}
+
+
+@pytest.mark.parametrize("seconds", UNITS)
+def test_times_have_their_unit_and_source(seconds):
     report = sj.sparsify(mlp, TESA).report(PARAMS, X)
-    figure = render.sites(report)
-    time, size = figure.axes
-    assert len(time.patches) == len(size.patches) == 2 * len(report.sites)
-    assert time.patches[0].get_width() == pytest.approx(report.sites[0].dense_seconds * 1e3)
+    site = dataclasses.replace(report.sites[0], seconds=seconds / 2, dense_seconds=seconds)
+    label = lambda *sites: render.sites(dataclasses.replace(report, sites=sites)).axes[0].get_xlabel()
+    assert label(site) == UNITS[seconds]
+    assert label(dataclasses.replace(site, measured=True)).endswith(", measured")
+    assert label(site, dataclasses.replace(site, measured=True)).endswith(", 1 of 2 measured, the others modelled")
 
 
-@pytest.mark.parametrize("details", [False, True])
-def test_graph_shows_params_products_and_outputs(details):
-    found = sj.propagate(mlp, TESA)(PARAMS, X)
-    ax = render.graph(found, details=details, groups={"p['up0']": 0, "p['down0']": [0, 1]})
-    assert len(dots(ax)) == 3
-    texts = [t.get_text() for t in ax.texts]
-    for name in ("p['up0']", "dot_general:3", "output"):
-        assert any(t.startswith(name) for t in texts)
-    assert ("add:0" in "".join(texts)) == details
-
-
-def dots(ax):
-    return [tuple(dot.get_facecolor()[0]) for dot in ax.collections]
-
-
-def test_graph_finds_the_dependency_groups():
-    """Each hidden layer is one; the residual stream begins and ends with data and output, and is none."""
-    found = sj.propagate(mlp, TESA)(PARAMS, X)
-    groups = {f"p['{name}{i}']": (i,) for i in range(2) for name in SHAPES}
-    assert found.groups == groups
-    ours = [str(s.name) for group in pruning.groups(mlp, PARAMS, X) for s in group.slices]
-    assert sorted(name.replace("params", "p") for name in ours) == sorted(groups)
-    assert len(dots(render.graph(found))) == len(groups)
-    assert len(set(dots(render.graph(found)))) == 2
-    assert not dots(render.graph(found, groups={}))
-
-
-def test_flow_reads_what_comes_before():
-    found = sj.propagate(mlp, TESA)(PARAMS, X)
-    seen = set()
-    for fact, read in found.flow():
-        assert seen.issuperset(read)
-        seen.add(fact.name)
-    assert len(seen) == len(found.inputs) + len(found.intermediates) + len(found.outputs)
+def test_sites_of_a_dense_program():
+    time, _ = render.sites(sj.sparsify(mlp, None).report(PARAMS, X)).axes
+    assert [t.get_text() for t in time.texts] == ["no product has a sparse weight"]
 
 
 def test_errors():

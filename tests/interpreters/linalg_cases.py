@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from interpreters.cases import X, add, gradient
+from interpreters.case import X, add, gradient
 from jax import lax
 
 STACK, SQUARE = (4, 3, 3), (3, 3)

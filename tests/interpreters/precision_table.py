@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from interpreters.cases import rounded, straight
 from interpreters.precision import PRECISION as PRECISION
 from interpreters.precision import L, add, c, mark
+from interpreters.program_cases import rounded, straight
 from jax import lax
 
 

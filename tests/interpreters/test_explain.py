@@ -4,8 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreters import linalg_cases as linalg_cases
-from interpreters import window_cases as window_cases
 from interpreters.cases import CASES as PROGRAMS
 from jax.extend.core import Primitive
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreters.cases import attention
+from interpreters.program_cases import attention
 from interpreters.propagated import C, L, Z, channels, found, live, same, value_of
 
 from sparta_jax.interpreters.facts import Fact

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from interpreters.cases import gradient, hidden, rounded, straight
+from interpreters.case import gradient
+from interpreters.program_cases import hidden, rounded, straight
 from interpreters.propagated import C, L, Z, channels, found, live, same, value_of
 
 from sparta_jax.grid import Grid

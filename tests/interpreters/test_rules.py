@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interpreters import linalg_cases as linalg_cases
-from interpreters import window_cases as window_cases
 from interpreters.cases import CASES, DERIVED
 from jax.extend.core import primitives as p
 

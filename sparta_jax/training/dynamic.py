@@ -14,7 +14,7 @@ from ..errors import SpartaTypeError, SpartaValueError
 from ..masks.units import Block, sizes_of
 from .gradual import given, units_of
 from .ranks import by_block, largest, outside, sizes, spread
-from .schedules import Schedule
+from .schedules import Schedule, check_schedule
 from .transform import sparse
 
 
@@ -39,6 +39,7 @@ def rigl(
       block: what dies and is born as a whole, by root mean square, as in `masks.magnitude`; the first masks are of such blocks.
     """
     _check(fraction)
+    check_schedule(schedule, Schedule)
     share = lambda step: fraction / 2 * (1 + jnp.cos(math.pi * step.astype(jnp.float32) / max(schedule.end, 1)))
 
     def choose(masks, params, grads, step, key):
@@ -68,6 +69,7 @@ def evolutionary(
     The other arguments are those of `rigl`.
     """
     _check(fraction)
+    check_schedule(schedule, Schedule)
 
     def choose(masks, params, grads, step, key):
         now = jax.random.fold_in(jax.random.wrap_key_data(key), step)

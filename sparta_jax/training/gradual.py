@@ -17,7 +17,7 @@ from ..masks.units import Block, sizes_of
 from ..tesa import TeSA
 from ..trees import leaves_of, match
 from .ranks import by_block, largest, outside, sizes, spread
-from .schedules import Densities
+from .schedules import Densities, check_schedule
 from .transform import Leaves, sparse
 
 
@@ -58,6 +58,7 @@ def gradual(
       block, paths, scope: as in `masks.magnitude`; counts are exact, `round(density * units)`.
     """
     check_scope(scope)
+    check_schedule(schedule, Densities)
 
     def start(params: Any) -> Leaves:
         leaves = chosen(params, paths)

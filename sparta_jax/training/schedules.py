@@ -75,6 +75,15 @@ class Densities(Schedule):
         return self.final + (self.initial - self.final) * (1 - progress) ** self.power
 
 
+def check_schedule(schedule: Any, kind: type[Schedule]) -> None:
+    """Raises `SpartaTypeError` unless it is a schedule of that kind."""
+    if isinstance(schedule, kind):
+        return
+    dense = kind is Densities
+    what = "how dense masks become: `one_shot(...)` and `polynomial(...)` do" if dense else "when: `periodic(...)` does"
+    raise SpartaTypeError(f"schedule={schedule!r} does not say {what}")
+
+
 def periodic(*, every: int, begin: int | None = None, end: int) -> Schedule:
     """Masks change every so many steps; from step `every` on, unless told, up to `end`."""
     return Schedule(every if begin is None else begin, end, every)

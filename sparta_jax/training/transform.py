@@ -75,8 +75,7 @@ def sparse(
             picked = jax.lax.cond(due, pick, lambda: _at(spots, old))
             new = _over(spots, old, lambda i, _: picked[spots.index(i)])
             kept = _over(spots, old, lambda i, m: m & new[i])
-            reset = lambda s: _reset(inner, s, jax.tree.unflatten(tree, [True if k is None else k for k in kept]))
-            inner_state = jax.lax.cond(due, reset, lambda s: s, inner_state)
+            inner_state = jax.lax.cond(due, lambda s: _reset(s, tree, kept), lambda s: s, inner_state)
             changed = due.astype(jnp.int32)
         final = _over(spots, tree.flatten_up_to(updates), lambda i, u: jnp.where(kept[i], u, -leaves[i].astype(u.dtype)))
         step = state.step + 1
@@ -110,10 +109,25 @@ def _applied(param: jax.Array, update: jax.Array) -> jax.Array:
     return (param + update.astype(param.dtype)).astype(param.dtype)
 
 
-def _reset(inner: optax.GradientTransformation, state: Any, kept: Any) -> Any:
-    """What the inner transform remembers of weights that died or were born is zero."""
+def _reset(state: Any, tree: Any, kept: Leaves) -> Any:
+    """What the inner transform remembers of weights that died or were born is zero, in whatever trees are like the params.
 
-    def cleared(memory, mask):
-        return where(mask, memory) if jnp.shape(memory) == jnp.shape(mask) else memory
+    Transforms of some params alone (`optax.masked`, `optax.multi_transform`) have a `MaskedNode` in the place of the others.
+    """
+    is_absent = lambda node: isinstance(node, optax.MaskedNode)
+    is_like = lambda node: jax.tree.structure(node, is_leaf=is_absent) == tree
 
-    return optax.tree_utils.tree_map_params(inner, cleared, state, kept)
+    def cleared(node):
+        if not is_like(node):
+            return node
+        memories = jax.tree.leaves(node, is_leaf=is_absent)
+        return jax.tree.unflatten(tree, [_live(m, mask) for m, mask in zip(memories, kept, strict=True)])
+
+    return jax.tree.map(cleared, state, is_leaf=is_like)
+
+
+def _live(memory: Any, mask: Any) -> Any:
+    """A param's entry in such a tree, zero outside the mask; as it is where it is of another shape."""
+    if mask is None or isinstance(memory, optax.MaskedNode) or jnp.shape(memory) != mask.shape:
+        return memory
+    return where(mask, memory)

@@ -1,5 +1,6 @@
 // SpMM of bfloat16 by bfloat16 on CPUs with dot products of pairs (AVX-512 BF16). Pairs of neighbours along k share 32 bits, in x as
-// it lies and in W by interleaving two rows of a block; otherwise it is the product along n. Compiled once, with -DISA=avx512_bf16.
+// it lies and in W by interleaving two rows of a block, or by turning a block whose transpose is stored, where pairs lie as they are;
+// otherwise it is the product along n. Compiled once, with -DISA=avx512_bf16.
 #include <immintrin.h>
 
 #include "along_n.h"
@@ -17,14 +18,36 @@ struct Factors<Pair> {
   }
 };
 
+// `rows` rows of blocks that lie one below the other, to pairs of rows.
+static void interleave(const BFloat16* from, int64_t rows, int64_t cols, Pair* to) {
+  for (int64_t r = 0; r < rows; r += 2, from += 2 * cols, to += cols)
+    for (int64_t c = 0; c < cols; c += kLanes)
+      store(to + c, HalfStorage::load_bits<kLanes>(from + c) | HalfStorage::load_bits<kLanes>(from + cols + c) << 16);
+}
+
+// A block that is stored as [cols][pairs] to [pairs][cols]; pairs come by eights, and move as the floats that they are as wide as.
+static void turn(const BFloat16* block, int64_t pairs, int64_t cols, Pair* to) {
+  const auto* from = reinterpret_cast<const float*>(block);
+  for (int64_t r = 0; r < pairs; r += kLanes)
+    for (int64_t c = 0; c < cols; c += kLanes) {
+      const int64_t most = least(kLanes, pairs - r);
+      Vec square[kLanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) {
+        const float* pair = from + (c + i) * pairs + r;
+        square[i] = most == kLanes ? load(pair) : (Vec)_mm512_castps256_ps512(_mm256_loadu_ps(pair));
+      }
+      transpose(square);
+      for (int64_t i = 0; i < most; ++i) store(to + (r + i) * cols + c, (Vector<Pair>)square[i]);
+    }
+}
+
 template <>
 Column<Pair> column_of<Pair>(const Spmm& p, int64_t j, Pair* copy) {
-  const int64_t first = p.indptr[j], count = p.indptr[j + 1] - first, size = p.rows * p.cols;
-  const BFloat16* from = static_cast<const BFloat16*>(p.blocks) + first * size;
-  Pair* to = copy;
-  for (int64_t r = 0; r < count * p.rows; r += 2, from += 2 * p.cols, to += p.cols)
-    for (int64_t c = 0; c < p.cols; c += kLanes)
-      store(to + c, HalfStorage::load_bits<kLanes>(from + c) | HalfStorage::load_bits<kLanes>(from + p.cols + c) << 16);
+  const int64_t first = p.indptr[j], count = p.indptr[j + 1] - first, pairs = p.rows / 2 * p.cols;
+  const BFloat16* blocks = static_cast<const BFloat16*>(p.blocks);
+  if (!p.order) interleave(blocks + first * 2 * pairs, count * p.rows, p.cols, copy);
+  for (int64_t e = 0; p.order && e < count; ++e) turn(blocks + p.order[first + e] * 2 * pairs, p.rows / 2, p.cols, copy + e * pairs);
   return {count, p.indices + first, nullptr, copy};
 }
 

@@ -18,7 +18,7 @@ constexpr Sets<Isa> kBlockSets{&baseline::isa, nullptr, nullptr};
 // Whether the dot products of bfloat16 pairs serve: the instruction set is left open or named, and the product is of their kind.
 inline bool has_dots(const Spmm& p, const std::string& name) {
 #if defined(__x86_64__)
-  const bool fits = p.x_dtype == Dtype::kBF16 && p.w_dtype == Dtype::kBF16 && p.m > 1 && !p.order && p.rows % 16 == 0 && p.cols % 16 == 0;
+  const bool fits = p.x_dtype == Dtype::kBF16 && p.w_dtype == Dtype::kBF16 && p.m > 1 && p.rows % 16 == 0 && p.cols % 16 == 0;
   return fits && name.empty() && has_avx512() && __builtin_cpu_supports("avx512bf16");
 #else
   return false;

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from sparta_jax.progress import after
 
 
 @dataclasses.dataclass
@@ -46,10 +47,5 @@ def ended_after(seconds: float, end: Callable[[int], object] = os._exit) -> Iter
         print("out of time in the middle of a case: ended; the results hold all cases before it", flush=True)
         end(3)
 
-    timer = threading.Timer(max(0.0, seconds), stop)
-    timer.daemon = True
-    timer.start()
-    try:
+    with after(max(0.0, seconds), stop):
         yield
-    finally:
-        timer.cancel()

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..problem import Device
+
 LIBRARY = Path(__file__).parent / "_native.so"
 TARGETS = (
     "sparta_spmm",
@@ -42,6 +44,14 @@ def why_not_dtypes(*dtypes: np.dtype) -> str | None:
 def sums_dtype(dtype: np.dtype) -> np.dtype:
     """What products of operands of this dtype are summed in."""
     return np.dtype(np.float64 if dtype in DOUBLE else np.float32)
+
+
+def why_not_device(device: Device) -> str | None:
+    """What keeps all native kernels from a device."""
+    if device.platform != "cpu":
+        return "runs on CPUs"
+    why = why_unavailable()
+    return None if why is None else f"native kernels: {why}"
 
 
 def why_unavailable() -> str | None:

@@ -28,10 +28,8 @@ class NativeAttention:
     problem: type = Attention
 
     def why_not(self, problem: Attention) -> str | None:
-        if problem.device.platform != "cpu":
-            return "runs on CPUs"
-        if (why := native.why_unavailable()) is not None:
-            return f"native kernels: {why}"
+        if (why := native.why_not_device(problem.device)) is not None:
+            return why
         numbers = [d for d in problem.dtypes if d != np.bool_]
         if any(d != np.float32 for d in numbers):
             return "needs float32 operands, got " + ", ".join(map(str, dict.fromkeys(numbers)))

@@ -10,10 +10,10 @@ import numpy as np
 
 from ..formats.bsr import BSR, Pattern
 from ..problem import DENSE, SDDMM, Cost, Layout, SpMM
-from ..products import apply_epilogue
 from ..tesa import TeSA
 from . import native
 from .curves import live_in, sparse_cost
+from .native_epilogue import why_not_epilogue, with_epilogue
 from .table import register
 
 # What a weight that comes dense may be packed into: the blocks that masks are made of.
@@ -56,10 +56,8 @@ def is_exact(tesa: TeSA, block: tuple[int, int]) -> bool:
 
 def why_not_native(problem: SpMM | SDDMM, *dtypes: np.dtype) -> str | None:
     """What keeps any native kernel from `problem`: platform, library, dtypes, layout."""
-    if problem.device.platform != "cpu":
-        return "runs on CPUs"
-    if (why := native.why_unavailable()) is not None:
-        return f"native kernels: {why}"
+    if (why := native.why_not_device(problem.device)) is not None:
+        return why
     if (why := native.why_not_dtypes(*dtypes)) is not None:
         return why
     if problem.layout.format not in ("dense", "bsr"):
@@ -86,11 +84,8 @@ class NativeBsrSpMM:
     problem: type = SpMM
 
     def why_not(self, problem: SpMM) -> str | None:
-        if (why := why_not_native(problem, problem.x_dtype, problem.w_dtype, problem.out_dtype)) is not None:
-            return why
-        if problem.epilogue.activation not in native.ACTIVATIONS:
-            return f"has no activation {problem.epilogue.activation}"
-        return None
+        why = why_not_native(problem, problem.x_dtype, problem.w_dtype, problem.out_dtype)
+        return why or why_not_epilogue(problem.epilogue)
 
     def configs(self, problem: SpMM) -> list[Block]:
         found = blocks_for(problem)
@@ -119,15 +114,8 @@ class NativeBsrSpMM:
         if config.turned:
             blocks = blocks.swapaxes(1, 2).at[order].get(mode="promise_in_bounds", unique_indices=True)
             order = None
-        epilogue, rest = problem.epilogue, list(extras)
         product = functools.partial(native.spmm, x, blocks, indptr, indices, problem.n, dtype=problem.out_dtype, order=order)
-        if epilogue.scale:
-            return apply_epilogue(epilogue, product(), *extras)
-        return product(
-            bias=rest.pop(0) if epilogue.bias else None,
-            activation=epilogue.activation,
-            residual=rest.pop(0) if epilogue.residual else None,
-        )
+        return with_epilogue(product, problem.epilogue, extras)
 
 
 register(NativeBsrSpMM())

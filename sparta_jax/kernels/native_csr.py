@@ -6,17 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .native import ACTIVATIONS, Table, forced_isa
+from .native import ACTIVATIONS, DOUBLE, SINGLE, Table, forced_isa, sums_dtype
 
-DTYPES = tuple(np.dtype(d) for d in (jnp.float32, jnp.bfloat16, jnp.float16, jnp.float64))
+DTYPES = SINGLE + DOUBLE
 PANEL_ROWS = 64  # the most rows of x that are packed together for one thread
 SUM_ROWS = 128  # what the rows of x and g are filled up to, at most, for sampled products
 ALIGNMENT = 64
-
-
-def compute_bytes(dtype: np.dtype) -> int:
-    """Of the numbers that products are summed in."""
-    return 8 if dtype == np.float64 else 4
 
 
 def spmm(
@@ -53,7 +48,7 @@ def spmm(
     """
     m, k = x.shape
     rows = min(PANEL_ROWS, -(-m // 16) * 16)
-    each = rows * (k + (n if transposed else 0)) * compute_bytes(np.dtype(x.dtype)) + ALIGNMENT
+    each = rows * (k + (n if transposed else 0)) * sums_dtype(np.dtype(x.dtype)).itemsize + ALIGNMENT
     results = (
         jax.ShapeDtypeStruct((m, n), x.dtype),
         jax.ShapeDtypeStruct((max(threads, 1) * each,), jnp.uint8),  # scratch memory
@@ -75,7 +70,7 @@ def spmm(
 def sddmm(x: jax.Array, g: jax.Array, indptr: Table, indices: Table) -> jax.Array:
     """`[nnz]`, the elements of `x.T @ g` that the tables list, from `x [m, k]` and `g [m, n]` of one dtype."""
     (m, k), n = x.shape, g.shape[1]
-    wide = compute_bytes(np.dtype(x.dtype))
+    wide = sums_dtype(np.dtype(x.dtype)).itemsize
     count = -(-m // SUM_ROWS) * SUM_ROWS * (k + n) + (indices.shape[0] if x.dtype.itemsize < wide else 0)
     results = (
         jax.ShapeDtypeStruct((indices.shape[0],), x.dtype),

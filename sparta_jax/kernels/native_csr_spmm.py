@@ -10,10 +10,10 @@ import numpy as np
 
 from ..formats.csr import CSR
 from ..problem import CSR_LAYOUT, DENSE, SDDMM, Cost, SpMM
-from ..products import apply_epilogue
 from ..stored import pattern_of
 from . import native, native_csr
 from .curves import sparse_cost
+from .native_epilogue import why_not_epilogue, with_epilogue
 from .table import register
 
 
@@ -27,10 +27,8 @@ class Elements:
 
 def why_not_csr(problem: SpMM | SDDMM, *dtypes: np.dtype) -> str | None:
     """What keeps the native kernels for elements from `problem`: platform, library, dtypes, layout."""
-    if problem.device.platform != "cpu":
-        return "runs on CPUs"
-    if (why := native.why_unavailable()) is not None:
-        return f"native kernels: {why}"
+    if (why := native.why_not_device(problem.device)) is not None:
+        return why
     if len(set(dtypes)) > 1 or dtypes[0] not in native_csr.DTYPES:
         return "needs operands and result of one floating dtype, got " + ", ".join(map(str, dtypes))
     if problem.layout not in (DENSE, CSR_LAYOUT):
@@ -48,10 +46,8 @@ class NativeCsrSpMM:
     problem: type = SpMM
 
     def why_not(self, problem: SpMM) -> str | None:
-        if (why := why_not_csr(problem, problem.x_dtype, problem.w_dtype, problem.out_dtype)) is not None:
-            return why
-        activation = problem.epilogue.activation
-        return None if activation in native.ACTIVATIONS else f"has no activation {activation}"
+        why = why_not_csr(problem, problem.x_dtype, problem.w_dtype, problem.out_dtype)
+        return why or why_not_epilogue(problem.epilogue)
 
     def configs(self, problem: SpMM) -> list[Elements]:
         return [Elements()]
@@ -76,14 +72,7 @@ class NativeCsrSpMM:
             threads=problem.device.cores,
             transposed=problem.transposed,
         )
-        epilogue, rest = problem.epilogue, list(extras)
-        if epilogue.scale:
-            return apply_epilogue(epilogue, product(), *extras)
-        return product(
-            bias=rest.pop(0) if epilogue.bias else None,
-            activation=epilogue.activation,
-            residual=rest.pop(0) if epilogue.residual else None,
-        )
+        return with_epilogue(product, problem.epilogue, extras)
 
 
 register(NativeCsrSpMM())

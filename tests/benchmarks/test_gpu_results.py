@@ -4,14 +4,14 @@ import dataclasses
 import json
 
 import pytest
+from kernels.gpu_tables import table_by
 
 from benchmarks import gpu, gpu_bars, gpu_page, gpu_results, gpu_table
 from benchmarks.gpu_cases import Case, grid, square
 from benchmarks.gpu_contenders import LIBRARY, problem, ways
 from benchmarks.gpu_dry import H200
 from benchmarks.machine import Machine
-from sparta_jax.machine import gpu as tables
-from sparta_jax.specialize import Chooser, choose
+from sparta_jax.specialize import Chooser
 
 NOWHERE = Machine("NVIDIA H200", "gpu", "", 16, 16, "0.11.2", "3.12", "made up")
 BLOCK = (64, 64)
@@ -85,25 +85,19 @@ def test_every_case_that_a_bar_asks_for_is_among_the_first_of_the_grid():
 
 
 @pytest.fixture
-def made_up(tmp_path, monkeypatch):
+def made_up(tmp_path):
     """The table of a run that nobody made, in which 64x64 breaks even at a density of 0.2."""
-    monkeypatch.setenv("SPARTA_JAX_CACHE_DIR", str(tmp_path))
-    forget()
-    path = tmp_path / "results.json"
-    few = entry(Case("decode", 16, 4096, 4096, BLOCK, 0.1), 0.5)
-    step = entry(square(4096, BLOCK, 0.1, what="step"), 0.5)
-    found = [*squares([0.2, 0.6, 1.4]), *squares([0.5, 0.9], (0.1, 0.3), what="dw"), few, step]
-    gpu_results.dump(run(*map(configured, found)), path)
-    assert gpu_table.main([path], tmp_path) == 0
-    forget()
-    yield tables.gpu("NVIDIA H200")
-    monkeypatch.undo()
-    forget()
 
+    def write():
+        path = tmp_path / "results.json"
+        few = entry(Case("decode", 16, 4096, 4096, BLOCK, 0.1), 0.5)
+        step = entry(square(4096, BLOCK, 0.1, what="step"), 0.5)
+        found = [*squares([0.2, 0.6, 1.4]), *squares([0.5, 0.9], (0.1, 0.3), what="dw"), few, step]
+        gpu_results.dump(run(*map(configured, found)), path)
+        assert gpu_table.main([path], tmp_path) == 0
 
-def forget():
-    tables.forget()
-    choose.forget()
+    with table_by(write, tmp_path) as table:
+        yield table
 
 
 def test_results_become_the_table_that_the_costs_read(made_up):

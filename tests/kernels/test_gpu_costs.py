@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from kernels.gpu_cases import BF16, F32, mask
+from kernels.gpu_tables import forget, table_by
 
 import sparta_jax as sj
 from sparta_jax.kernels import kernels
@@ -15,7 +16,7 @@ from sparta_jax.kernels.gpu import costs
 from sparta_jax.machine import gpu as tables
 from sparta_jax.machine import store
 from sparta_jax.problem import DENSE, SDDMM, Device, SpMM
-from sparta_jax.specialize import Chooser, choose, roofline
+from sparta_jax.specialize import Chooser, roofline
 
 H200 = Device("cuda", "NVIDIA H200", 132)
 SPARSE = mask((2048, 2048), (64, 64), 0.1)
@@ -32,19 +33,9 @@ MADE_UP = {
 
 
 @pytest.fixture
-def table(tmp_path, monkeypatch):
-    """A table that nobody measured, in the cache directory."""
-    monkeypatch.setenv("SPARTA_JAX_CACHE_DIR", str(tmp_path))
-    store.write(tables.KIND, {"device": "NVIDIA H200"}, MADE_UP)
-    forget()
-    yield tables.gpu("NVIDIA H200")
-    monkeypatch.undo()
-    forget()
-
-
-def forget():
-    tables.forget()
-    choose.forget()
+def table(tmp_path):
+    with table_by(lambda: store.write(tables.KIND, {"device": "NVIDIA H200"}, MADE_UP), tmp_path) as made:
+        yield made
 
 
 def spmm(m=4096, pattern=SPARSE, layout=DENSE, dtype=BF16, **facts) -> SpMM:

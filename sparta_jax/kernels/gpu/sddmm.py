@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import jax
 import numpy as np
@@ -14,25 +13,9 @@ from ...problem import DENSE, SDDMM
 from .sampled import as_dense, cut, stored_size, zeros
 from .sizes import num_sms, padded, padding_bytes, whole
 from .steps import steps
+from .tile import Split
 
 MAX_SPLITS = 16
-
-
-class Tile(Protocol):
-    """What all configs say: a block `[rows, cols]` of the result, contracting `depth` rows of x in every step of
-    each of `splits` parts."""
-
-    @property
-    def rows(self) -> int: ...
-
-    @property
-    def cols(self) -> int: ...
-
-    @property
-    def depth(self) -> int: ...
-
-    @property
-    def splits(self) -> int: ...
 
 
 def why_not(problem: SDDMM, tiles: Sequence[tuple[int, int]]) -> str | None:
@@ -65,21 +48,21 @@ def partial_dtype(problem: SDDMM, parts: int) -> np.dtype:
     return np.dtype(np.float32) if parts > 1 else problem.out_dtype
 
 
-def whole_sizes(problem: SDDMM, config: Tile) -> tuple[int, int, int]:
+def whole_sizes(problem: SDDMM, config: Split) -> tuple[int, int, int]:
     return whole(problem.m, config.splits * config.depth), whole(problem.k, config.rows), whole(problem.n, config.cols)
 
 
-def is_zero(problem: SDDMM, config: Tile) -> bool:
+def is_zero(problem: SDDMM, config: Split) -> bool:
     """Whether nothing is to be multiplied: Pallas takes neither empty lists nor empty results."""
     return problem.m == 0 or live(problem, (config.rows, config.cols)) == 0
 
 
-def flops(problem: SDDMM, config: Tile) -> float:
+def flops(problem: SDDMM, config: Split) -> float:
     """Of whole tiles."""
     return 2.0 * whole_sizes(problem, config)[0] * live(problem, (config.rows, config.cols)) * config.rows * config.cols
 
 
-def busy(problem: SDDMM, config: Tile) -> float:
+def busy(problem: SDDMM, config: Split) -> float:
     """The share of the multiprocessors that work, all items (a block, a part) being equal."""
     items, sms = live(problem, (config.rows, config.cols)) * config.splits, num_sms(problem.device)
     return items / (math.ceil(items / sms) * sms)
@@ -89,7 +72,7 @@ def stored_bytes(problem: SDDMM) -> int:
     return stored_size(problem) * problem.out_dtype.itemsize
 
 
-def moved_bytes(problem: SDDMM, config: Tile) -> int:
+def moved_bytes(problem: SDDMM, config: Split) -> int:
     """What goes to and from memory, copies that pad included."""
     m, k, n = whole_sizes(problem, config)
     itemsize, block = problem.x_dtype.itemsize, (config.rows, config.cols)
@@ -101,7 +84,7 @@ def moved_bytes(problem: SDDMM, config: Tile) -> int:
     return moved + (0 if is_result else made + stored_bytes(problem))
 
 
-def run(problem: SDDMM, config: Tile, kernel: Callable[..., jax.Array], x: jax.Array, g: jax.Array) -> jax.Array:
+def run(problem: SDDMM, config: Split, kernel: Callable[..., jax.Array], x: jax.Array, g: jax.Array) -> jax.Array:
     """The sampled product by `kernel(x, g, pattern)`, which gives `[splits, nnzb, rows, cols]` on whole tiles, if there is
     anything to multiply; parts are summed and what the layout stores is cut out after it."""
     if is_zero(problem, config):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +14,7 @@ from ...products import apply_epilogue
 from .epilogue import ACTIVATIONS, Extras
 from .sizes import padded, padding_bytes, parts, whole
 from .steps import Steps, of_layout, sides
-
-
-class Tile(Protocol):
-    """What the configs of all backends say: the tile `[rows, cols]` of the result, contracting `depth` in every step."""
-
-    @property
-    def rows(self) -> int: ...
-
-    @property
-    def cols(self) -> int: ...
-
-    @property
-    def depth(self) -> int: ...
+from .tile import Tile
 
 
 def why_not(problem: SpMM, readable: Sequence[int]) -> str | None:

@@ -215,11 +215,12 @@ class Report:
         """What `rich` prints in the place of the text."""
         from rich.console import Group
         from rich.table import Table
+        from rich.text import Text  # a path's brackets are no markup
 
-        table = Table(*(name for name, _ in COLUMNS), title=self._headline(), title_justify="left")
+        table = Table(*(name for name, _ in COLUMNS), title=Text(self._headline()), title_justify="left")
         for row in _grouped([[cell(s) for _, cell in COLUMNS] for s in self.sites]):
-            table.add_row(*row)
-        return Group(table, *(f"  {line}" for line in (*self._left(), DOUBT)))
+            table.add_row(*map(Text, row))
+        return Group(table, *(Text(f"  {line}") for line in (*self._left(), DOUBT)))
 
     def _repr_html_(self) -> str:
         esc = html.escape

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,19 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], meanin
 
     Raises:
       MissingExtra: if safetensors is not installed.
+      OSError: if it cannot be written: what stood there before stays.
     """
-    _, numpy_io = _safetensors()
+    safetensors = _safetensors()
     facts = {name: {"dtype": str(a.dtype), "shape": list(a.shape)} for name, a in arrays.items()}
     content = {"version": VERSION, "arrays": facts, "meaning": meaning}
     text = json.dumps(content, sort_keys=True, allow_nan=False)
     header = {"format": FORMAT, "content": text, "checksum": _checksum(text, arrays)}
     plain = {name: _plain(a) for name, a in arrays.items()}
     with _replacing(Path(path)) as unfinished:
-        numpy_io.save_file(plain, str(unfinished), metadata=header)
+        try:
+            safetensors.numpy.save_file(plain, str(unfinished), metadata=header)
+        except safetensors.SafetensorError as error:  # of the disk: it is full, or gone
+            raise OSError(f"{path}: not written ({error})") from None
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
@@ -46,12 +51,12 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
       MissingExtra: if safetensors is not installed.
       OSError: if it cannot be opened.
     """
-    safe_open, _ = _safetensors()
+    safetensors = _safetensors()
     with open(path, "rb") as file:
         if not file.read(1):
             raise CheckpointError(f"{path}: the file is empty; {MEND}")
     try:
-        with safe_open(path, "np") as file:
+        with safetensors.safe_open(path, "np") as file:
             header = file.metadata() or {}
             text = _content(path, header)
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -70,7 +75,9 @@ def _content(path: Any, header: Mapping[str, str]) -> str:
         version = json.loads(header["content"])["version"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise CheckpointError(f"{path}: its description is damaged; {MEND}") from None
-    if isinstance(version, int) and version > VERSION:
+    if type(version) is not int or version < 1:
+        raise CheckpointError(f"{path}: has no file version that ever was ({version!r}); {MEND}")
+    if version > VERSION:
         raise CheckpointError(
             f"{path}: written by a newer sparta_jax (file version {version}, this one reads up to {VERSION}); install that one"
         )
@@ -119,10 +126,19 @@ def _typed(a: np.ndarray, dtype: str, shape: list[int]) -> np.ndarray:
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place when it is finished, on disk, and is removed where that fails."""
+    """A file beside `path` that takes its place when it is finished, on disk, and is removed where that fails.
+
+    Who may read it: whoever might read what stood there; of a new file, whoever the process lets read its files."""
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}.unfinished")
     try:
+        with open(unfinished, "xb") as file:
+            mode = os.stat(path if path.is_file() else file.fileno()).st_mode
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    try:
         yield unfinished
+        os.chmod(unfinished, stat.S_IMODE(mode))
         _flush(unfinished)
         os.replace(unfinished, path)
     finally:
@@ -139,10 +155,10 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _safetensors() -> tuple[Any, Any]:
+def _safetensors() -> Any:
     try:
         import safetensors
         import safetensors.numpy
     except ImportError:
         raise MissingExtra("files of packed params need safetensors: pip install 'sparta-jax[checkpoint]'") from None
-    return safetensors.safe_open, safetensors.numpy
+    return safetensors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,7 +77,10 @@ class Reader:
         if name not in self._tesas:
             cuts = [self.arrays[f"{name}/cuts/{axis}"] for axis in range(len(shape))]
             sizes = [len(cut) - 1 for cut in cuts]
-            cells = np.unpackbits(self.arrays[f"{name}/cells"], count=int(np.prod(sizes)))
+            bits, count = self.arrays[f"{name}/cells"], math.prod(sizes)
+            if len(bits) != -(-count // 8):
+                raise ValueError(f"{8 * len(bits)} bits for {count} cells")
+            cells = np.unpackbits(bits, count=count)
             self._tesas[name] = TeSA.from_cells(cells.astype(bool).reshape(sizes), cuts)
         if self._tesas[name].shape != shape:
             raise ValueError(f"a TeSA of shape {self._tesas[name].shape} for a param of shape {shape}")

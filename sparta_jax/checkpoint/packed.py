@@ -12,12 +12,14 @@ from jax import numpy as jnp
 from ..compressed import Channels, Compressed, Flat, Form, Matrices, Steps, Storage, Whole, rearranged
 from ..errors import CheckpointError, SpartaError, SpartaTypeError
 from ..packed import Origin, Packed, Undo
+from ..stored import Stored
 from ..tesa import TeSA
 from .container import read, write
 from .facts import Reader, Writer, layout_from_json, layout_to_json
-from .structure import structure_from_json, structure_to_json
+from .structure import FLAT, structure_from_json, structure_to_json
 
 Tree = Packed | Compressed
+UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RecursionError, MemoryError)
 SIMPLE: dict[str, Storage] = {"whole": Whole(), "flat": Flat(), "channels": Channels()}
 
 
@@ -59,17 +61,28 @@ def load_packed(path: str | os.PathLike[str], like: Any = None) -> Any:
       MissingExtra: if safetensors is not installed.
       OSError: if it cannot be opened.
     """
+    return _loaded(path, like)
+
+
+def load_leaves(path: str | os.PathLike[str]) -> Tree | tuple[Tree, ...]:
+    """As `load_packed`, to be looked at: where it would need `like`, the leaves of the params are in a list."""
+    return _loaded(path, FLAT)
+
+
+def _loaded(path: str | os.PathLike[str], like: Any) -> Any:
     arrays, meaning = read(path)
     try:
-        stored, single = meaning["trees"], meaning["single"]
-        likes = (like,) if single else like
+        stored, single = list(meaning["trees"]), meaning["single"]
+        if not stored or single and len(stored) > 1:
+            raise ValueError(f"{len(stored)} trees")
+        likes = (like,) * len(stored) if single or like is FLAT else like
         if likes is not None and (not isinstance(likes, tuple) or len(likes) != len(stored)):
             raise CheckpointError(f"`like` must be a tuple of {len(stored)} trees, one per params argument")
         reader = Reader(arrays)
         trees = tuple(_tree(tree, reader, None if likes is None else likes[i]) for i, tree in enumerate(stored))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, SpartaError) as error:
+    except (*UNFIT, SpartaError) as error:
         raise CheckpointError(f"{path}: its description says nothing that fits ({error}); write it again") from None
     return trees[0] if single else trees
 
@@ -100,11 +113,18 @@ def _packed_to_json(packed: Packed, name: str, writer: Writer) -> dict[str, Any]
 
 def _packed_from_json(stored: Mapping[str, Any], reader: Reader, like: Any) -> Packed:
     return Packed(
-        entries={key: reader.weight(kept, key) for key, kept in stored["entries"]},
+        entries=_entries(stored["entries"], reader),
         origin=_origin(stored, reader, like),
         undo=tuple((param, Undo(tuple(keys), _steps_from_json(steps))) for param, keys, steps in stored["undo"]),
         compacted=bool(stored["compacted"]),
     )
+
+
+def _entries(stored: list[Any], reader: Reader) -> dict[str, Stored]:
+    entries = {key: reader.weight(kept, key) for key, kept in stored}
+    if len(entries) != len(stored) or not all(isinstance(key, str) for key in entries):
+        raise ValueError(f"entries are named {', '.join(map(str, entries))}")
+    return entries
 
 
 def _params_to_json(origin: Origin, writer: Writer) -> list[dict[str, Any]]:

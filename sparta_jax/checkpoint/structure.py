@@ -20,13 +20,18 @@ def structure_to_json(tree: Any) -> Any:
         return {"other": str(tree)}
 
 
+FLAT = object()  # as `like`: any containers, the leaves in a list where they are of other types
+
+
 def structure_from_json(stored: Any, names: tuple[str, ...], shapes: Any, dtypes: Any, like: Any) -> Any:
     """The tree structure; that of `like` where one is given.
 
     Raises:
       CheckpointError: if `like` is needed, or differs in leaves, shapes or dtypes.
     """
-    if like is not None:
+    if like is FLAT and "other" in stored:
+        return jax.tree.structure([0] * len(names))
+    if like is not None and like is not FLAT:
         return _alike(like, names, shapes, dtypes)
     if "other" in stored:
         raise CheckpointError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
 
 import jax
@@ -38,11 +39,16 @@ def _version(name: str) -> str | None:
 
 
 def _devices() -> Table:
-    rows = []
-    for device in jax.devices():
+    head, rows = ("device", "kind", "kernels"), []
+    try:
+        devices = jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX's, of a platform that was asked for and is not here
+        asked = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
+        return Table("devices", head, (), (f"none, with {asked}: {' '.join(str(error).split()) or type(error).__name__}",))
+    for device in devices:
         name = "cuda" if device.platform == "gpu" else device.platform
         rows.append((str(device), device.device_kind, ", ".join(implementations(default_device(name)))))
-    return Table("devices", ("device", "kind", "kernels"), tuple(rows))
+    return Table("devices", head, tuple(rows))
 
 
 def implementations(device: Device) -> list[str]:
@@ -65,7 +71,7 @@ def _native() -> Table:
         ("cache", f"{directory()} ({len(list(directory().glob('*.json'))) if directory().is_dir() else 0} files)"),
     ]
     mends = []
-    if why is not None:
+    if not native.LIBRARY.is_file():
         mends.append(
             "native kernels are built by `pip install .` where there is a C++ compiler; XLA's operations serve meanwhile"
         )

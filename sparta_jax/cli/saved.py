@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..checkpoint import load_packed
+from ..checkpoint import load_leaves
 from ..packed import Packed
 from ..tesa import TeSA
 from .table import Table
@@ -16,7 +16,7 @@ from .table import Table
 
 def contents(path: str) -> list[Table]:
     """A table per tree of the file: what is live of each param, and what its arrays take."""
-    loaded = load_packed(path)
+    loaded = load_leaves(path)
     trees = loaded if isinstance(loaded, tuple) else (loaded,)
     return [table for tree in trees for table in (_params(tree, path), _arrays(tree))]
 

@@ -32,6 +32,7 @@ def show(table: Table) -> None:
     try:
         import rich.console
         import rich.table
+        import rich.text
     except ImportError:
         print(table, end="\n\n")
         return
@@ -39,7 +40,9 @@ def show(table: Table) -> None:
     if not console.is_terminal:
         print(table, end="\n\n")
         return
-    drawn = rich.table.Table(*table.head, title=table.title, title_justify="left", caption="\n".join(table.foot))
+    plain = rich.text.Text  # a path's brackets are no markup
+    foot = plain("\n".join(table.foot))
+    drawn = rich.table.Table(*table.head, title=plain(table.title), title_justify="left", caption=foot, caption_justify="left")
     for row in table.rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(plain, row))
     console.print(drawn)

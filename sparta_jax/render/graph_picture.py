@@ -126,14 +126,12 @@ def _legend(ax: Axes, groups: Sequence[int]) -> None:
 
 def _nodes(found: Propagation, details: bool) -> list[Node]:
     """The boxes in the program's order, each with those that it reads, through what is not shown."""
-    shown: dict[str, int] = {}
     reached: dict[str, tuple[int, ...]] = {}
     nodes: list[Node] = []
     for fact, read in found.flow():
         sources = tuple(dict.fromkeys(i for name in read for i in reached.get(name, ())))
         if details or _is_telling(fact, [found[name] for name in read], found):
             reached[fact.name] = (len(nodes),)
-            shown[fact.name] = len(nodes)
             nodes.append(Node(fact, sources))
         else:
             reached[fact.name] = sources

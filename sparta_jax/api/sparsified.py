@@ -88,7 +88,8 @@ class Sparsified:
         """The live elements of the params for training: one array per param, nothing folded, index tables static.
 
         Takes the place of the params in calls, in `jax.grad` and in an optimizer, whose state is then as small. Training it
-        equals training the masked params: what an optimizer writes into an element that is dead counts as zero.
+        equals training the masked params: what an optimizer writes into an element that is dead counts as zero. What an
+        optimizer sees says `Compressed`.
 
         Args:
           *args: the params alone, or the arguments of a call, of which the data may be `ShapeDtypeStruct`s: then a param is

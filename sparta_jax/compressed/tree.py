@@ -72,6 +72,9 @@ class Compressed:
     """Takes the place of the params in calls of the function that compressed them, and in training.
 
     A pytree with exactly one array per param, which holds its live elements: what an optimizer sees. Index tables are static.
+    So what an optimizer is told of the params (`optax.masked`, labels, a mask of weight decay) comes as a function of the tree
+    that goes by key paths, not by `ndim`; and what it works out of an array's shape or mean is that of the live elements:
+    Adafactor's factors, clipping by blocks or units, Muon.
 
     Attributes:
       values: a tree of the params' own structure.

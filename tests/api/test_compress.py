@@ -1,52 +1,15 @@
-"""Compressed params: one array per param, live elements only; calls, gradients and training equal those of masked params."""
+"""Compressed params: one array per param, live elements only; calls and gradients equal those of masked params."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from api.masked_model import MASKS, PARAMS, RNG, SHAPES, TESA, TOKENS, fast, loss, masks, model
 from api.programs import LAYOUTS, assert_near, mask_of, masked, random
-from models.linen_models import MODELS
-from models.models import both
 
 import sparta_jax as sj
 from sparta_jax.compressed import Channels, Flat, Matrices, Whole
 from sparta_jax.errors import PackedError, SpartaTypeError
-
-SHAPES = {"embed": (24, 32), "up": (32, 48), "bias": (48,), "heads": (48, 4, 12), "out": (4, 12, 32), "gain": (32,)}
-RNG = np.random.default_rng(3)
-MASKS = {
-    "embed": RNG.random((24, 32)) < 0.4,
-    "up": mask_of((32, 48), 0.5, RNG),
-    "heads": np.broadcast_to((np.arange(4) != 2)[:, None], (48, 4, 12)),
-    "out": np.broadcast_to((np.arange(4) != 2)[:, None, None], (4, 12, 32)),
-    "bias": RNG.random(48) < 0.6,
-}
-TESA = {k: sj.TeSA(MASKS[k]) if k in MASKS else None for k in SHAPES}
-PARAMS = {k: random(s, RNG) / 5 for k, s in SHAPES.items()}
-TOKENS = jnp.asarray(RNG.integers(24, size=(3, 5)), jnp.int32)
-
-
-def model(params, tokens):
-    """A tied embedding, element, block and channel masks, a masked bias."""
-    x = params["embed"][tokens]
-    h = jnp.tanh(x @ params["up"] + params["bias"])
-    h = jnp.einsum("btd,dhe->bthe", h, params["heads"])
-    x = x + jnp.einsum("bthe,hed->btd", jnp.sin(h), params["out"]) * params["gain"]
-    return x @ params["embed"].T
-
-
-def masks(tree):
-    return {k: jnp.where(MASKS[k], v, 0) if k in MASKS else v for k, v in tree.items()}
-
-
-def loss(fn):
-    return lambda params, *data: jnp.sum(jnp.cos(fn(params, *data)))
-
-
-def fast(implementation=None):
-    return sj.sparsify(model, TESA, implementation=implementation)
-
 
 QUICK = ("heads in", "two readers", "remat")
 
@@ -98,74 +61,6 @@ def test_bytes_follow_the_density(density, rng):
     lean = sparse.compress(w, x)
     assert lean.nbytes <= (density * 1.05 + 0.01) * 512 * 512 * 4
     assert_near(sparse(lean, x), x @ jnp.where(tesa.mask, w, 0))
-
-
-# -- training: 100 steps, the params compared after every one
-
-OPTIMIZERS = {
-    "adam": optax.adam(3e-3, eps=1e-3),
-    "sgd with momentum": optax.sgd(1e-2, momentum=0.9),
-    "adamw, clipped by the global norm": optax.chain(
-        optax.clip_by_global_norm(0.5), optax.adamw(3e-3, eps=1e-3, weight_decay=0.1)
-    ),
-}
-
-
-def trained(fn, params, optimizer, batches):
-    """The params after every step, and the norms of the gradients."""
-
-    def step(state, batch):
-        params, moments = state
-        grads = jax.grad(fn)(params, *batch)
-        updates, moments = optimizer.update(grads, moments, params)
-        params = optax.apply_updates(params, updates)
-        return (params, moments), (params, optax.tree.norm(grads))
-
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-        return jax.jit(lambda params: jax.lax.scan(step, (params, optimizer.init(params)), batches))(params)
-
-
-def objective(fn):
-    return lambda params, *batch: optax.softmax_cross_entropy_with_integer_labels(fn(params, batch[0]), batch[1]).mean()
-
-
-def apart(got, want) -> np.ndarray:
-    """The relative distance of all params together, by step."""
-    far = lambda trees: np.sqrt(sum(np.square(t.astype(np.float64)).reshape(len(t), -1).sum(1) for t in trees))
-    got, want = ([np.asarray(a) for a in jax.tree.leaves(side)] for side in (got, want))
-    return far([a - b for a, b in zip(got, want, strict=True)]) / far(want)
-
-
-@pytest.mark.parametrize("name", [n if "clipped" in n else pytest.param(n, marks=pytest.mark.slow) for n in OPTIMIZERS])
-def test_a_hundred_steps(name):
-    sparse, optimizer = fast("native"), OPTIMIZERS[name]
-    batches = (jnp.asarray(RNG.integers(24, size=(100, 3, 5)), jnp.int32), jnp.asarray(RNG.integers(24, size=(100, 3, 5))))
-    objective = lambda fn: (
-        lambda params, tokens, labels: optax.softmax_cross_entropy_with_integer_labels(fn(params, tokens), labels).mean()
-    )
-    lean = sparse.compress(PARAMS, TOKENS)
-    (_, moments), (path, norms) = trained(objective(sparse), lean, optimizer, batches)
-    (_, dense), (wanted, wanted_norms) = trained(objective(lambda p, t: model(masks(p), t)), masks(PARAMS), optimizer, batches)
-    assert_near(norms, wanted_norms)
-    assert apart(jax.vmap(sparse.unpack)(path), wanted).max() <= 1e-5
-    floats = lambda state: sum(a.size for a in jax.tree.leaves(state) if a.ndim)
-    assert floats(moments) <= 0.75 * floats(dense)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["element", "block"])
-def test_a_hundred_steps_of_a_transformer(kind):
-    """Attention, norms and a tied embedding, in Flax."""
-    decoder = MODELS["decoder"]()
-    with jax.numpy_dtype_promotion("standard"):
-        sparse, dense = both(decoder, kind)
-    lean = sparse.compress(decoder.params, *decoder.data)
-    batches = tuple(jnp.asarray(RNG.integers(11, size=(100, 2, 6)), jnp.int32) for _ in range(2))
-    optimizer = OPTIMIZERS["adam"]
-    path, wanted = (
-        trained(objective(f), p, optimizer, batches)[1][0] for f, p in ((sparse, lean), (dense, sparse.unpack(lean)))
-    )
-    assert apart(jax.vmap(sparse.unpack)(path), wanted).max() <= 1e-5
 
 
 def test_what_an_optimizer_writes_into_dead_elements_counts_as_zero(rng):

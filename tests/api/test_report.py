@@ -7,6 +7,8 @@ import pytest
 from api.programs import mask_of, random
 
 import sparta_jax as sj
+from sparta_jax import verify
+from sparta_jax.interpreters import Facts, trace
 from sparta_jax.problem import SpMM
 
 
@@ -124,6 +126,23 @@ def test_propagate_names_every_variable(setting):
     assert facts["x"].tesa.shape == x.shape
     assert facts.outputs[0].shape == (16,)
     assert "params['v']" in str(facts)
+
+
+KINKS = {1e-8: True, 5e-4: False}
+
+
+@pytest.mark.parametrize("distance", KINKS)
+def test_verify_knows_kinks(distance, rng):
+    """Where round-off carries the argument of relu over zero, all gradients jump; elsewhere a jump is wrong."""
+    w, x = (rng.normal(size=(32, 32)).astype("float32") for _ in range(2))
+    x[3, 0] -= (x[3].astype("float64") @ w[:, 5] - distance) / w[0, 5]
+    dense = lambda w, x: jax.nn.relu(x @ w)
+    over = lambda w, x: jax.nn.relu((x @ w).at[3, 5].set(-distance))
+    stage = verify.Stage(trace(dense, w, x)[0], Facts({}, {}, ()), lambda inputs, _: [over(*inputs)])
+    found = verify.verify([stage], lambda leaves: leaves, [jnp.asarray(w), jnp.asarray(x)], ["w", "x"])
+    assert found.error > 0.01 > max(found.outputs)
+    assert found.ok == KINKS[distance]
+    assert ("a kink lies there" in str(found)) == found.ok
 
 
 def test_rich_prints_the_same(setting):

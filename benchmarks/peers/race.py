@@ -16,8 +16,8 @@ import numpy as np
 SLOW = 8.0  # a runner that is so many times slower than the baseline is timed once
 MIN_ROUNDS, MAX_ROUNDS = 5, 31
 SLICE = 20e-3  # seconds of calls in a round
-# Threads that another library left parked, or woke up on one core, need a moment to spread out: seconds of rest, milliseconds of calls.
-REST, WARM = 4e-3, 15.0
+# Threads that another library left parked, or woke up on one core, need a moment to spread out.
+REST, WARM = 4e-3, 15.0  # seconds of nothing, milliseconds of calls
 
 
 class Runner(Protocol):

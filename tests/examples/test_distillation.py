@@ -1,6 +1,7 @@
 """Distillation at the sizes of a toy: a BERT of one layer that nobody trained."""
 
 import functools
+import json
 import sysconfig
 import textwrap
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import sparta_jax as sj
-from examples.distill import command
+from examples.distill import command, file_of, kept, parse
 from examples.distillation import saved, scores, sentences
 from examples.distillation.agreement import Agreement, embed, nearest
 from examples.distillation.latency import latencies
@@ -166,3 +167,15 @@ def test_batches_fit_their_length():
 def test_the_recorded_command_does_not_say_where_files_lie():
     said = command(["--cache", "/a", "--density", "0.5", "--json", "b", "--steps", "3"])
     assert said == "python -m examples.distill --density 0.5 --steps 3"
+
+
+def test_it_goes_on_behind_what_is_in_the_results_and_in_the_cache(tmp_path):
+    args = parse(["--go-on", "--block", "4", "8", "--json", str(tmp_path / "run.json"), "--cache", str(tmp_path / "cache")])
+    assert kept(args) == []
+    rows = [{"density": density} for density in (0.5, 0.3)]
+    args.json.write_text(json.dumps({"block": [4, 8], "rows": rows}))
+    saved.save(file_of(args.cache, 0.5, "recovered"), {"w": np.zeros(3, np.float32)})
+    assert kept(args) == rows[:1]
+    args.block = (8, 8)
+    with pytest.raises(SystemExit, match="nothing to go on from"):
+        kept(args)

@@ -78,9 +78,9 @@ def scores_of(scores: Any, params: Any) -> Callable[[Leaf], np.ndarray]:
         return magnitudes_of
     by_keys = {leaf.keys: leaf for leaf in leaves_of(scores, "scores")}
     known = {leaf.keys for leaf in leaves_of(params)}
-    raise_all(
-        [SpartaValueError(f"{s.name}: there is no such parameter") for k, s in by_keys.items() if k not in known], "scores"
-    )
+    strays = [s.name for k, s in by_keys.items() if k not in known]
+    mend = "there is no such parameter; scores are a tree like the params"
+    raise_all([SpartaValueError(f"{name}: {mend}") for name in strays], "scores")
 
     def score(leaf: Leaf) -> np.ndarray:
         if leaf.keys not in by_keys:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -105,6 +105,10 @@ def _with(leaves: list[Any], tree: Any, values: dict[int, Any]) -> Any:
 
 
 def _args_of(batches: Iterable[Any]) -> list[tuple]:
+    if not isinstance(batches, Iterable) or isinstance(batches, Mapping):
+        raise SpartaTypeError(
+            f"batches is a {type(batches).__name__}; give a list of batches, or what makes one after the other"
+        )
     if found := [batch if isinstance(batch, tuple) else (batch,) for batch in batches]:
         return found
     raise SpartaValueError("scores need at least one batch of data, none came")

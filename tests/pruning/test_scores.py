@@ -122,7 +122,12 @@ def test_says_what_is_wrong():
     fn, params = lambda p, x: x @ p["w"] + p["b"], {"w": W, "b": B}
     with pytest.raises(SpartaValueError, match="at least one batch"):
         pruning.activation(fn, params, [])
+    for batches in (None, {"x": X}):
+        with pytest.raises(SpartaTypeError, match=f"batches is a {type(batches).__name__}; give a list"):
+            pruning.activation(fn, params, batches)
     with pytest.raises(SpartaTypeError, match=r"real scalar, it is float32\[5, 8\]"):
         pruning.saliency(fn, params, [X])
+    with pytest.raises(SpartaValueError, match="scores: there is no such parameter; scores are a tree like the params"):
+        masks.by_score(params, lambda leaf: leaf, density=0.5)
     with pytest.raises(SpartaValueError, match=r"params\['b'\]: has no score"):
         masks.by_score(params, pruning.activation(fn, params, [X]), density=0.5, paths="b")

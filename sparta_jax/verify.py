@@ -67,6 +67,8 @@ class Verification:
             lines.append(f"they first part at {self.parted}")
         return "; ".join(lines)
 
+    __repr__ = __str__
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stage:

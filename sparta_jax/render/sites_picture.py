@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,7 +34,7 @@ def sites(report: Report) -> Figure:
             return figure
         often = [s.batch * s.times for s in chosen]
         seconds = [(n * s.dense_seconds, n * s.seconds) for n, s in zip(often, chosen, strict=True)]
-        _bars(time, seconds, SECONDS, _source(chosen))
+        _bars(time, seconds, SECONDS, f", {report.source}")
         _bars(size, [(s.dense_bytes, s.bytes) for s in chosen], BYTES)
         time.set_yticks(range(len(chosen)), [_title(s) for s in chosen], fontsize=6)
         time.set_ylim(len(chosen) - 0.4, -0.6)
@@ -47,14 +47,6 @@ def sites(report: Report) -> Figure:
 def _title(site: SiteRecord) -> str:
     often = site.batch * site.times
     return f"{shortened(site.name, 40)} ({site.kernel}{f', {often} times' if often > 1 else ''})"
-
-
-def _source(chosen: Sequence[SiteRecord]) -> str:
-    """Where the times come from."""
-    measured = sum(s.measured for s in chosen)
-    if not measured:
-        return ", modelled"
-    return ", measured" if measured == len(chosen) else f", {measured} of {len(chosen)} measured, the others modelled"
 
 
 def _bars(ax: Axes, pairs: list[tuple[float, float]], units: Mapping[str, float], note: str = "") -> None:

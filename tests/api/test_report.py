@@ -68,9 +68,11 @@ def test_prints_itself(setting):
     params, tesa, x = setting
     report = sj.sparsify(model, tesa, implementation="dense").report(params, x)
     text, page, facts = str(report), report._repr_html_(), report.to_dict()
+    assert repr(report) == text
     assert "params['w']" in text
     assert "dense:" in text
-    assert page.startswith("<details")
+    assert page.startswith("<details open><summary>cpu: 2 products")
+    assert page.count("<tr") == 3
     assert "params[&#x27;w&#x27;]" in page
     assert len(facts["sites"]) == 2
     assert facts["totals"]["dense_flops"] == report.totals["dense_flops"]

@@ -109,7 +109,7 @@ def test_times_have_their_unit_and_source(seconds):
     label = lambda *sites: render.sites(dataclasses.replace(report, sites=sites)).axes[0].get_xlabel()
     assert label(site) == UNITS[seconds]
     assert label(dataclasses.replace(site, measured=True)).endswith(", measured")
-    assert label(site, dataclasses.replace(site, measured=True)).endswith(", 1 of 2 measured, the others modelled")
+    assert label(site, dataclasses.replace(site, measured=True)).endswith(", modelled (1 of 2 measured)")
 
 
 def test_sites_of_a_dense_program():

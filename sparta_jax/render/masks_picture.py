@@ -18,6 +18,7 @@ from ..tesa import TeSA
 from .look import SHARE, TEXT, axes_of, look, shortened
 
 PIXELS = 256  # per axis, at most
+FINE = 768  # per axis, at least, of what is handed to Matplotlib
 COLUMNS = 4
 
 
@@ -59,7 +60,7 @@ def spy(tesa: TeSA, ax: Axes | None = None, *, title: str = "", pixels: int = PI
         image = shares(tesa, pixels)
         rows, columns = (1, *tesa.shape)[-2:]
         smooth: Any = dict(interpolation="antialiased", interpolation_stage="data")  # a screen's pixel shows the mean of ours
-        axes.imshow(image, cmap=SHARE, vmin=0, vmax=1, aspect="auto", extent=(0, columns, rows, 0), **smooth)
+        axes.imshow(_enlarged(image), cmap=SHARE, vmin=0, vmax=1, aspect="auto", extent=(0, columns, rows, 0), **smooth)
         axes.set_title(title, fontsize=8)
         axes.set_xlabel(f"{'x'.join(map(str, tesa.shape))}, {tesa.density:.1%} live{_grain(tesa, image)}", fontsize=7)
         axes.tick_params(labelsize=6, color=TEXT)
@@ -68,6 +69,12 @@ def spy(tesa: TeSA, ax: Axes | None = None, *, title: str = "", pixels: int = PI
         if tesa.ndim == 1:
             axes.set_yticks([])
     return axes
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    """The image, every pixel repeated until it is finer than a screen: smoothing then blurs edges by no more than its pixel."""
+    rows, columns = (-(-FINE // n) for n in image.shape)
+    return image.repeat(rows, 0).repeat(columns, 1)
 
 
 def _grain(tesa: TeSA, image: np.ndarray) -> str:

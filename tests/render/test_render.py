@@ -58,6 +58,17 @@ def test_a_picture_averages_where_the_screen_is_coarser():
     assert np.diff(np.flatnonzero(np.diff(blue.astype(int)) == 1)).max() <= 16 * len(row) / 1024 + 2
 
 
+def test_edges_are_sharp():
+    """Where an element is larger than a pixel of the screen, at most two of those lie between two shades."""
+    axes = render.spy(sj.TeSA.channels(np.arange(10) % 2 == 0, 1, (128, 10)))
+    shown, box = drawn(axes.figure), axes.get_window_extent()
+    middle = shown.shape[0] - round((box.y0 + box.y1) / 2)
+    blue = shown[middle - 20 : middle + 20, round(box.x0) + 2 : round(box.x1) - 2]
+    blue = (blue[..., 2] - blue[..., 0]) / (blue[..., 2] - blue[..., 0]).max()
+    between = (blue > 0.1) & (blue < 0.9)
+    assert (between.sum(1) <= 2 * 9).all()
+
+
 def drawn(figure):
     """`[rows, columns, rgba]` between 0 and 1, on white."""
     figure.set_facecolor("white")

@@ -49,7 +49,7 @@ def graph(
       ax: where to draw; None: a new figure.
       groups: which params hold what must die together, as names to the numbers of groups: a dot of its colour per group. None:
         the dependency groups of the program, numbered as by `pruning.groups`; `{}`: no colours.
-      details: every operation; else those alone whose facts differ from their operands', and products.
+      details: every operation; else those alone whose facts differ from their operands', products, and where data meets.
 
     Raises:
       SpartaValueError: if there are more than 400 boxes: draw a part of the function.
@@ -130,7 +130,9 @@ def _nodes(found: Propagation, details: bool) -> list[Node]:
     nodes: list[Node] = []
     for fact, read in found.flow():
         sources = tuple(dict.fromkeys(i for name in read for i in reached.get(name, ())))
-        if details or _is_telling(fact, [found[name] for name in read], found):
+        ways = [set(reached[name]) for name in read if name in reached and not found[name].sources]
+        joins = len(ways) > 1 and len(set.union(*ways)) > max(map(len, ways))  # of data: the sum of a residual stream
+        if details or joins or _is_telling(fact, [found[name] for name in read], found):
             reached[fact.name] = (len(nodes),)
             nodes.append(Node(fact, sources))
         else:

@@ -16,7 +16,8 @@ def test_graph_shows_params_products_and_outputs(details):
     texts = [t.get_text() for t in ax.texts]
     for name in ("p['up0']", "dot_general:3", "output"):
         assert any(t.startswith(name) for t in texts)
-    assert ("add:0" in "".join(texts)) == details
+    assert ("add:0" in "".join(texts)) == details  # of a bias
+    assert "add:1" in "".join(texts)  # of the residual stream
 
 
 def dots(ax):

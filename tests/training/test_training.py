@@ -49,6 +49,7 @@ def test_masks_lie_where_the_params_do():
     state = optimizer.init(params)
     assert state.masks["w"].sharding == place == state.inner[0].mu["w"].sharding
     _, after = jax.jit(optimizer.update)(params, state, params)
+    assert after.masks["w"].sharding.is_equivalent_to(place, 2)
     _, want = optimizer.update({"w": PARAMS["a"]["w"]}, optimizer.init({"w": PARAMS["a"]["w"]}), {"w": PARAMS["a"]["w"]})
     assert (np.asarray(after.masks["w"]) == np.asarray(want.masks["w"])).all()
 

@@ -93,7 +93,7 @@ def _plan(problem: Problem, implementation: str | None, tuned: Tuned) -> Plan:
     doubted = frozenset(candidate(p) for p in modelled if p.seconds >= p.dense_seconds)
     plans = _measured(modelled, tuned)
     best = _best(plans, implementation, doubted)
-    return dataclasses.replace(best, refused=(*refused, *_slower(plans, best)))
+    return dataclasses.replace(best, refused=(*refused, *_slower(plans, best, doubted)))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -137,9 +137,15 @@ def _best(plans: list[Plan], implementation: str | None, doubted: frozenset[Cand
         return dense[0]  # what stands between the products is left alone where the implementation has no kernel for it
     if dense and is_full(dense[0].problem):
         return dense[0]
-    margin = lambda p: MARGIN if not p.measured else DOUBTED_MARGIN if candidate(p) in doubted else MEASURED_MARGIN
-    faster = [p for p in plans if not dense or p.seconds < margin(p) * dense[0].seconds]
+    faster = [p for p in plans if not dense or p.seconds < _margin(p, doubted) * dense[0].seconds]
     return min(faster or dense, key=lambda p: p.seconds)
+
+
+def _margin(plan: Plan, doubted: frozenset[Candidate]) -> float:
+    """The share of the dense product's time below which a plan is taken."""
+    if not plan.measured:
+        return MARGIN
+    return DOUBTED_MARGIN if candidate(plan) in doubted else MEASURED_MARGIN
 
 
 def is_empty(problem: Problem) -> bool:
@@ -152,14 +158,15 @@ def is_full(problem: Problem) -> bool:
     return isinstance(problem, SpMM | SDDMM) and problem.pattern.nnz == problem.k * problem.n
 
 
-def _slower(plans: list[Plan], best: Plan) -> list[tuple[str, str]]:
+def _slower(plans: list[Plan], best: Plan, doubted: frozenset[Candidate]) -> list[tuple[str, str]]:
     """The kernels that could have served, with their best time."""
     fastest: dict[str, Plan] = {}
     for p in plans:
         if p.kernel is not best.kernel:
             fastest[p.kernel.name] = min(p, fastest.get(p.kernel.name, p), key=lambda p: p.seconds)
     told = lambda p: f"{'measured' if p.measured else 'modelled'} {p.seconds * 1e3:.3g} ms"
-    return [(name, f"{told(p)}, {best.kernel.name} {best.seconds * 1e3:.3g} ms") for name, p in fastest.items()]
+    least = lambda p: f" (taken below {_margin(p, doubted):g} of that)" if p.seconds < best.seconds else ""
+    return [(name, f"{told(p)}, {best.kernel.name} {best.seconds * 1e3:.3g} ms{least(p)}") for name, p in fastest.items()]
 
 
 def _seconds(kernel: Kernel, problem: Problem, device) -> float:

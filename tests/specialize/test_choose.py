@@ -67,6 +67,12 @@ def test_every_refusal_has_a_reason(rng):
     assert "mosaic_bsr_spmm" in reasons
 
 
+def test_what_is_not_faster_by_enough_is_told_by_how_much_it_should_be(rng):
+    plans = [Chooser().plan(spmm(pattern(density, rng), 64)) for density in np.linspace(0.3, 1, 36)[:-1]]
+    reasons = [reason for plan in plans if plan.kernel.implementation == "dense" for _, reason in plan.refused]
+    assert any(f"(taken below {MARGIN:g} of that)" in reason for reason in reasons)
+
+
 def test_the_layout_serves_all_calls_together(rng):
     tesa = pattern(0.1, rng)
     problems = [spmm(tesa, m) for m in (1, 128)]

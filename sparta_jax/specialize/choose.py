@@ -47,9 +47,8 @@ class Chooser:
         if not sparse:
             return DENSE
         best = min(timed or sparse, key=total)
-        if all(self.plan(p).kernel.implementation != "dense" for p in packed(DENSE)):
-            return best  # what would be packed in every call is better packed once
-        margin = 1.0 if self.implementation else self._margin(packed(best), bool(timed))
+        packs = all(self.plan(p).kernel.implementation != "dense" for p in packed(DENSE))  # in every call, as full blocks too
+        margin = 1.0 if self.implementation or packs else self._margin(packed(best), bool(timed))
         return best if total(best) <= margin * total(DENSE) else DENSE
 
     def _margin(self, packed: list[SpMM], measured: bool) -> float:

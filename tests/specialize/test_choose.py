@@ -82,6 +82,16 @@ def test_the_layout_serves_all_calls_together(rng):
     assert total(layout) <= min(total(DENSE), total(Layout("bsr", (32, 32))))
 
 
+@pytest.mark.parametrize("block", [(64, 64), (16, 1), (1, 1)], ids=str)
+@pytest.mark.parametrize("density", [0.5, 0.7, 0.9, 0.95])
+def test_no_layout_is_modelled_slower_than_a_weight_that_stays_dense(density, block, rng):
+    cells = rng.random((512 // block[0], 512 // block[1])) < density
+    tesa = TeSA.blocks(cells, block, (512, 512))
+    for m in (1, 64, 2048):
+        total = lambda layout, m=m: Chooser().plan(spmm(tesa, m, layout=layout)).seconds
+        assert total(Chooser().layout([spmm(tesa, m)])) <= total(DENSE)
+
+
 def test_packing_is_not_overlapped():
     line = Roofline(flops_per_s=1e9, bytes_per_s=1e9)
     assert line.seconds(Cost(2e9, 1e9)) == 2

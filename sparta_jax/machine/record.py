@@ -38,12 +38,17 @@ class Machine:
         return self.curves.get(kernel, {})
 
     def shared_by(self, threads: int) -> Machine:
-        """The same machine with its work divided among `threads` times as many threads."""
+        """The same machine with its work divided among `threads` times as many threads, but for XLA's forms of sparse products:
+        whether small ones in batches gain by threads was not measured."""
         if threads == 1:
             return self
         divided = lambda curve: Curve(curve.rows, tuple(v / threads for v in curve.values))
+        shared = {name: shapes for name, shapes in self.curves.items() if not name.startswith("xla_")}
         return dataclasses.replace(
-            self, peak=self.peak * threads, bandwidth=self.bandwidth * threads, curves=_mapped(divided, self.curves)
+            self,
+            peak=self.peak * threads,
+            bandwidth=self.bandwidth * threads,
+            curves={**self.curves, **_mapped(divided, shared)},
         )
 
     def over(self, other: Machine) -> Machine:

@@ -34,8 +34,8 @@ class Chooser:
         return _plan(problem, self.implementation, self.tuned)
 
     def plans(self, problem: Problem) -> list[Plan]:
-        """Every kernel and config that serves a problem, with its modelled time."""
-        return _plans(problem)[0]
+        """Every kernel and config that serves a problem and may be taken, with its modelled time."""
+        return _candidates(_plans(problem)[0], self.implementation)[0]
 
     def layout(self, problems: Sequence[SpMM]) -> Layout:
         """The layout of a weight that serves these problems (alike but for `m`) in the least time, all together; of equal ones
@@ -91,11 +91,12 @@ def layout_blocks(problem: SpMM) -> list[tuple[int, int]]:
 
 @functools.lru_cache(maxsize=4096)
 def _plan(problem: Problem, implementation: str | None, tuned: Tuned) -> Plan:
-    modelled, refused = _plans(problem)
+    able, refused = _plans(problem)
+    modelled, beaten = _candidates(able, implementation)
     doubted = frozenset(candidate(p) for p in modelled if p.seconds >= p.dense_seconds)
     plans = _measured(modelled, tuned)
     best = _best(plans, implementation, doubted)
-    return dataclasses.replace(best, refused=(*refused, *_slower(plans, best, doubted)))
+    return dataclasses.replace(best, refused=(*refused, *beaten, *_slower(plans, best, doubted)))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -125,6 +126,17 @@ def _measured(plans: list[Plan], tuned: Tuned) -> list[Plan]:
     timed = ((plan, tuned.of(plan)) for plan in plans)
     known = [dataclasses.replace(p, seconds=s, dense_seconds=dense, measured=True) for p, s in timed if s is not None]
     return known or plans
+
+
+def _candidates(plans: list[Plan], implementation: str | None) -> tuple[list[Plan], list[tuple[str, str]]]:
+    """The plans that may be taken, and why others may not: unless it is forced, XLA's form of a sparse product is none where
+    there is a native kernel. A calibration does not measure it, and wherever both were measured it was slower."""
+    kernel_of = {p.kernel.implementation: p.kernel for p in plans}
+    if implementation is not None or "native" not in kernel_of:
+        return plans, []
+    beaten = dict.fromkeys(p.kernel.name for p in plans if p.kernel.implementation == "xla")
+    reason = f"slower than {kernel_of['native'].name} wherever both were measured"
+    return [p for p in plans if p.kernel.name not in beaten], [(name, reason) for name in beaten]
 
 
 def _best(plans: list[Plan], implementation: str | None, doubted: frozenset[Candidate]) -> Plan:

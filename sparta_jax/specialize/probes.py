@@ -31,6 +31,7 @@ DENSE_ROWS = {
     4096: (1, 2, 8, 16),
 }
 SECONDS = 4e-3  # that each probe is repeated for
+SPREAD_SECONDS = 30e-3  # the same of dense products on several threads, which may begin on one core
 
 Parts = dict[str, Curve]
 
@@ -51,12 +52,14 @@ class Probe:
     def __call__(self, problem: SpMM | SDDMM, kernel: Kernel, config: Any = None) -> float:
         """Seconds of one call of a kernel, by default in its first config."""
         config = next(iter(kernel.configs(problem))) if config is None else config
-        return max(self.least((problem, kernel.name, config), lambda: call_of(problem, kernel, config)) - self.idle, 1e-8)
+        seconds = SPREAD_SECONDS if kernel.implementation == "dense" and self.device.cores > 1 else SECONDS
+        call = lambda: call_of(problem, kernel, config)
+        return max(self.least((problem, kernel.name, config), call, seconds) - self.idle, 1e-8)
 
-    def least(self, key: Any, make: Callable[[], Call]) -> float:
-        """The least seconds of a call so far, with these."""
+    def least(self, key: Any, make: Callable[[], Call], seconds: float = SECONDS) -> float:
+        """The least seconds of a call so far, with as many more of them."""
         call = self._calls[key] if key in self._calls else self._calls.setdefault(key, make())
-        self._least[key] = min(least(call, SECONDS), self._least.get(key, math.inf))
+        self._least[key] = min(least(call, seconds), self._least.get(key, math.inf))
         return self._least[key]
 
     def begin_pass(self) -> None:

@@ -31,7 +31,7 @@ DENSE_ROWS = {
     4096: (1, 2, 8, 16),
 }
 SECONDS = 4e-3  # that each probe is repeated for
-SPREAD_SECONDS = 30e-3  # the same of dense products on several threads, which may begin on one core
+DENSE_SECONDS = 30e-3  # the same of dense products, which all others are held against; several threads may begin on one core
 
 Parts = dict[str, Curve]
 
@@ -52,7 +52,7 @@ class Probe:
     def __call__(self, problem: SpMM | SDDMM, kernel: Kernel, config: Any = None) -> float:
         """Seconds of one call of a kernel, by default in its first config."""
         config = next(iter(kernel.configs(problem))) if config is None else config
-        seconds = SPREAD_SECONDS if kernel.implementation == "dense" and self.device.cores > 1 else SECONDS
+        seconds = DENSE_SECONDS if kernel.implementation == "dense" else SECONDS
         call = lambda: call_of(problem, kernel, config)
         return max(self.least((problem, kernel.name, config), call, seconds) - self.idle, 1e-8)
 

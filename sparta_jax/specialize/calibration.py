@@ -44,7 +44,7 @@ DTYPES = tuple(np.dtype(name) for name in ("bfloat16", "float16"))
 def calibrate() -> Path:
     """Measures on this machine's CPU what products take there, and writes it into the user's cache directory.
 
-    Takes about four seconds; the machine should be idle. A few products are measured for each kernel and class of blocks, and
+    Takes about seven seconds; the machine should be idle. A few products are measured for each kernel and class of blocks, and
     the tables that come with the library follow them. The file is readable JSON, named by CPU model, instruction set, number of
     threads and versions; processes that find it there plan by it, others by tables that come with the library. Programs that
     were compiled before keep their plans: calibrate first.

@@ -41,7 +41,7 @@ class Chooser:
         """The layout of a weight that serves these problems (alike but for `m`) in the least time, all together; of equal ones
         the first, and dense unless another one is clearly faster. Where layouts were measured, the best of these."""
         packed = lambda layout: [dataclasses.replace(p, layout=layout) for p in problems]
-        total = lambda layout, by=self: sum(by.plan(p).seconds for p in packed(layout))
+        total = lambda layout: sum(self.plan(p).seconds for p in packed(layout))
         sparse = [layout for layout in self.layouts(problems) if layout != DENSE]
         timed = [layout for layout in sparse if all(map(self.tuned.has, packed(layout)))]
         if not sparse:
@@ -49,8 +49,8 @@ class Chooser:
         best = min(timed or sparse, key=total)
         if all(self.plan(p).kernel.implementation != "dense" for p in packed(DENSE)):
             # What would be packed in every call is better packed once, but for blocks that would hold nearly all of the weight.
-            model = Chooser(self.implementation)
-            return best if total(best, model) <= total(DENSE, model) else DENSE
+            modelled = lambda layout: sum(Chooser(self.implementation).plan(p).seconds for p in packed(layout))
+            return best if modelled(best) <= modelled(DENSE) else DENSE
         margin = 1.0 if self.implementation else self._margin(packed(best), bool(timed))
         return best if total(best) <= margin * total(DENSE) else DENSE
 

@@ -13,7 +13,7 @@ from flax import traverse_util
 from ..sentence_encoder.model import Config
 from .inputs import embedded, of_layer
 
-ROUNDS = 16  # at least, where there are as many blocks
+ROUNDS = 16  # at least, less than twice as many, where there are as many blocks
 DAMPING = 1e-2  # of the mean of the diagonal: 32-bit updates of an inverse need more than least squares do
 
 
@@ -54,11 +54,11 @@ def rounds_survived(moments: jax.Array, kernel: jax.Array, block: tuple[int, int
     `inverse` gives them."""
     (br, bc), count = block, len(kernel) // block[0]
     gone = count - round(density * count)
-    at_once = max(n for n in range(1, max(1, gone // ROUNDS) + 1) if gone % n == 0)
-    rounds = gone // at_once
+    at_once = max(1, gone // ROUNDS)
+    rounds, rest = divmod(gone, at_once)
     eye = jnp.eye(br, dtype=kernel.dtype)
 
-    def one_round(i, carry):
+    def one_round(i, carry, at_once=at_once):
         inverse, weights, alive, survived = carry
         blocks = weights.reshape(count, br, bc)
         corners = inverse.reshape(count, br, count, br)[jnp.arange(count), :, jnp.arange(count)]
@@ -74,6 +74,7 @@ def rounds_survived(moments: jax.Array, kernel: jax.Array, block: tuple[int, int
 
     def of_columns(weights):
         carry = moments, weights, jnp.ones(count, bool), jnp.full(count, rounds + 1)
-        return jax.lax.fori_loop(0, rounds, one_round, carry)[-1]
+        carry = jax.lax.fori_loop(0, rounds, one_round, carry)
+        return (one_round(rounds, carry, rest) if rest else carry)[-1]
 
     return jax.lax.map(of_columns, kernel.reshape(len(kernel), -1, bc).transpose(1, 0, 2)).T

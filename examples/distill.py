@@ -153,11 +153,11 @@ def progress(step: int, loss: float) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--density", type=float, nargs="+", default=[0.5, 0.3, 0.2, 0.1], help="share of blocks that live")
-    parser.add_argument("--block", type=int, nargs=2, default=(16, 16), help="its rows and columns")
+    parser.add_argument("--block", type=int, nargs=2, default=(1, 8), help="its rows and columns")
     parser.add_argument("--steps", type=int, default=Settings.steps, help="of training at each density")
     parser.add_argument("--rate", type=float, default=Settings.rate, help="of Adam, at its highest")
     parser.add_argument("--tokens", type=int, default=Settings.tokens, help="of each batch")
-    parser.add_argument("--calibration", type=int, default=1024, help="sentences that pruning looks at")
+    parser.add_argument("--calibration", type=int, default=4096, help="sentences that pruning looks at")
     parser.add_argument("--judged", type=int, default=1024, help="held-out sentences that are judged")
     parser.add_argument("--packages", nargs="+", default=PACKAGES, help="whose documentation strings are read")
     parser.add_argument("--rounds", type=int, default=31, help="of timing")

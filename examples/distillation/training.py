@@ -32,10 +32,10 @@ class Settings:
       hidden: weight of the hidden states' relative squared error, beside one minus the embeddings' cosine.
     """
 
-    steps: int = 2000
-    rate: float = 5e-4
+    steps: int = 2400
+    rate: float = 4e-4
     warmup: float = 0.05
-    tokens: int = 768
+    tokens: int = 1024
     lengths: tuple[int, ...] = (16, 32)
     hidden: float = 1.0
     seed: int = 0

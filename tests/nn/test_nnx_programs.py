@@ -1,38 +1,17 @@
 """Modules that users write: methods under `nnx.jit` and `nnx.remat`, recurrent cells, random streams that move."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from nn.masked_nnx import KERNELS, assert_close, masked
 
-import sparta_jax as sj
 from sparta_jax.errors import SpartaTypeError
 from sparta_jax.nn import nnx as sparse_nnx
 
 slow = lambda *case: pytest.param(*case, marks=pytest.mark.slow)
 DRAW = np.random.default_rng(0)
 X, SEQUENCE = DRAW.normal(size=(4, 16)).astype("float32"), DRAW.normal(size=(2, 5, 16)).astype("float32")
-
-
-def mask(shape):
-    return np.random.default_rng(len(shape)).random(shape) < 0.4
-
-
-KERNELS = {"kernel": lambda leaf: sj.TeSA(mask(leaf.shape))}
-
-
-def masked(module):
-    for path, variable in nnx.iter_graph(module):
-        if isinstance(variable, nnx.Param) and path[-1] == "kernel":
-            variable[...] = jnp.where(mask(variable.shape), variable[...], 0)
-    return module
-
-
-def assert_close(got, want):
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 class Layer(nnx.Module):

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from nn.masked_nnx import KERNELS, assert_close, mask, masked
 
 import sparta_jax as sj
 from sparta_jax import training
@@ -15,26 +16,6 @@ from sparta_jax.nn import nnx as sparse_nnx
 
 DRAW = np.random.default_rng(0)
 X, SEQUENCE = DRAW.normal(size=(4, 16)).astype("float32"), DRAW.normal(size=(2, 3, 8)).astype("float32")
-
-
-def mask(shape):
-    return np.random.default_rng(len(shape)).random(shape) < 0.4
-
-
-KERNELS = {"kernel": lambda leaf: sj.TeSA(mask(leaf.shape))}
-
-
-def masked(module):
-    for path, variable in nnx.iter_graph(module):
-        if isinstance(variable, nnx.Param) and path[-1] == "kernel":
-            variable[...] = jnp.where(mask(variable.shape), variable[...], 0)
-    return module
-
-
-def assert_close(got, want):
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_params_of_a_plain_function():

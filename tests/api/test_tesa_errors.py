@@ -69,11 +69,10 @@ def test_propagate_refuses_the_same(name):
     refused(lambda: sj.propagate(model, tesa)(PARAMS, X), kind, *messages)
 
 
-def test_a_traced_mask():
+@pytest.mark.parametrize(("transform", "mask"), [(jax.jit, LIVE.mask), (jax.vmap, LIVE.mask[None])])
+def test_a_traced_mask(transform, mask):
     run = lambda mask: sparsify({"fc": {"kernel": mask}})(PARAMS, X)
-    for transform in (jax.jit, jax.vmap):
-        mask = jnp.asarray(LIVE.mask)[None] if transform is jax.vmap else jnp.asarray(LIVE.mask)
-        refused(lambda: transform(run)(mask), SpartaTypeError, KERNEL, "traced", "outside `jit`")  # noqa: B023
+    refused(lambda: transform(run)(jnp.asarray(mask)), SpartaTypeError, KERNEL, "traced", "outside `jit`")
 
 
 def test_a_maker_that_needs_values_in_a_call():

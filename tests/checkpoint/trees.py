@@ -23,8 +23,9 @@ def model(params, x):
     h = jnp.tanh(x @ params["up"]) * params["scale"]
     return (jnp.sin(h @ square + bias).astype(jnp.bfloat16) @ params["half"]).astype(jnp.float32)
 """
-exec(MODEL)
-FAST = sj.sparsify(model, TESA, implementation="xla")  # noqa: F821
+SCOPE = {"jnp": jnp}
+exec(MODEL, SCOPE)
+FAST = sj.sparsify(SCOPE["model"], TESA, implementation="xla")
 PACKED, LEAN = FAST.pack(PARAMS, X), FAST.compress(PARAMS, X)
 
 

@@ -7,8 +7,12 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .machine import ROOT, Machine
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FILE = ROOT / "benchmarks" / "results" / "mobilenet" / "mobilenet.json"
 PAGE = ROOT / "docs" / "mobilenet.md"
@@ -177,12 +181,15 @@ def collapse(study: Study, biases: bool) -> str:
 def plot(study: Study, path: Path = PLOT) -> None:
     """The curve, as SVG."""
     import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("svg")
-    matplotlib.rcParams |= {"svg.hashsalt": "mobilenet", "svg.fonttype": "none"}
-    from matplotlib import pyplot
+    with matplotlib.rc_context({"svg.hashsalt": "mobilenet", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        _draw(study, figure.subplots())
+        figure.savefig(path, format="svg", metadata={"Date": None})
 
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+
+def _draw(study: Study, axes: Axes) -> None:
     series = {
         "as masked": (True, "given"),
         "propagated, filters alone": (False, "live"),
@@ -195,8 +202,6 @@ def plot(study: Study, path: Path = PLOT) -> None:
     axes.set(xlabel="live share of every convolution's filters", ylabel="live share of the convolutions' weights")
     axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
     axes.legend()
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
 
 
 def _mean(points: Sequence[Point], field: str) -> float:

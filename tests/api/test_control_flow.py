@@ -1,5 +1,7 @@
 """Sparse weights in loops, branches and calls: values and derivatives are those of the masked program."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,26 +20,47 @@ from api.control_flow import (
     reverse,
     values_for,
 )
-from api.programs import assert_near, random
+from api.programs import assert_near, assert_sides_near, random
+from batches import batches
 from jax import lax
 
 import sparta_jax as sj
 
-UNROLLS = [(name, unroll) for name, case in CASES.items() for unroll in ((None, False) if case.stacked else (None,))]
+
+def unrolls(case):
+    return (None, False) if case.stacked else (None,)
 
 
-@pytest.mark.parametrize(("name", "unroll"), UNROLLS)
-def test_equals_the_masked_program(name, unroll, rng):
-    case = CASES[name]
-    masks, (p, x) = masks_for(case.params, rng), values_for(case.params, rng)
-    fast, want = sj.sparsify(case.fn, masks, implementation="xla", unroll=unroll), masked(case.fn, masks)
+def drawn(case):
+    """Its masks, its arguments."""
+    rng = np.random.default_rng(0)
+    return masks_for(case.params, rng), values_for(case.params, rng)
+
+
+@pytest.mark.parametrize("names", batches(CASES, 7))
+def test_equals_the_masked_program(names):
+    """Its loops written out and not; where written out, with packed params, too."""
+    sides, args = {}, {}
+    for name in names:
+        masks, args[name] = drawn(CASES[name])
+        sides[name] = functools.partial(both_sides, CASES[name], masks)
+    assert_sides_near(sides, args)
+
+
+def both_sides(case, masks, p, x):
     derivative = reverse if case.reverse else lambda f: lambda p, x: jax.jvp(f, (p, x), (p, x))
-    both = lambda f: jax.jit(lambda p, x: (f(p, x), derivative(f)(p, x)))(p, x)
-    value, _ = expected = both(want)
-    assert_near(both(fast), expected)
-    if unroll is None:
-        assert_near(fast(fast.pack(p, x), x), value)
-    report = fast.report(p, x)
+    of = lambda f: (f(p, x), derivative(f)(p, x))
+    fast = {unroll: sj.sparsify(case.fn, masks, implementation="xla", unroll=unroll) for unroll in unrolls(case)}
+    want = of(masked(case.fn, masks))
+    packed = fast[None].pack(p, x)
+    return [*map(of, fast.values()), fast[None](packed, x)], [*(want for _ in fast), want[0]]
+
+
+@pytest.mark.parametrize(("name", "unroll"), [(name, unroll) for name, case in CASES.items() for unroll in unrolls(case)])
+def test_the_report_counts_products_and_loops(name, unroll):
+    case = CASES[name]
+    masks, (p, x) = drawn(case)
+    report = sj.sparsify(case.fn, masks, implementation="xla", unroll=unroll).report(p, x)
     if case.sites is not None:
         assert len(report.sites) == (case.sites if unroll is None else -(-case.sites // LAYERS))
     assert bool(report.loops) == case.stacked
@@ -48,7 +71,7 @@ def test_equals_the_masked_program(name, unroll, rng):
 def test_layers_have_their_own_masks_where_they_are_written_out(alike, unroll, rng):
     masks, (p, x) = masks_for(STACKED, rng, alike), values_for(STACKED, rng)
     fast = sj.sparsify(over(dense_layer), masks, implementation="xla", unroll=unroll)
-    assert_near(fast(p, x), masked(over(dense_layer), masks)(p, x))
+    assert_near(fast(p, x), jax.jit(masked(over(dense_layer), masks))(p, x))
     densities = [s.density for s in fast.report(p, x).sites]
     union = masks["w"].any(0).mean()
     of_each = [m.mean() for m in masks["w"]]
@@ -74,7 +97,7 @@ def test_a_long_loop_stays_a_loop(rng):
     fast = sj.sparsify(fn, masks, implementation="xla")
     assert "70 layers, more than 64" in str(fast.report(p, x))
     assert len(fast.report(p, x).sites) == 1
-    assert_near(fast(p, x), masked(fn, masks)(p, x))
+    assert_near(fast(p, x), jax.jit(masked(fn, masks))(p, x))
     assert len(sj.sparsify(fn, masks, implementation="xla", unroll=True).report(p, x).sites) == 70
 
 
@@ -85,31 +108,35 @@ def test_an_unserved_implementation_is_named_inside_a_loop(rng):
         fast(p, x)
 
 
-TRANSFORMED = ("scan over layers", None), ("scan in remat", False), ("while_loop", None), ("cond", None), ("lstm", None)
+TRANSFORMED = {"scan over layers": None, "scan in remat": False, "while_loop": None, "cond": None, "lstm": None}
 
 
-@pytest.mark.parametrize(("name", "unroll"), TRANSFORMED)
-def test_under_transformations(name, unroll, rng):
-    case = CASES[name]
-    masks, (p, x) = masks_for(case.params, rng), values_for(case.params, rng)
-    xs = jnp.stack([x, -x])
-
-    def transformed(f):
+@pytest.mark.parametrize("names", batches(TRANSFORMED, 3))
+def test_under_transformations(names):
+    def transformed(f, reverses, p, x):
+        xs = jnp.stack([x, -x])
         yield jax.vmap(f, (None, 0))(p, xs)
         yield jax.jvp(f, (p, x), (p, x))
         yield lax.scan(lambda c, x: (c + loss(f)(p, x), None), 0.0, xs)[0]
-        if case.reverse:
+        if reverses:
             yield reverse(jax.checkpoint(f))(p, x)
 
-    run = lambda f: jax.jit(lambda: list(transformed(f)))()
-    assert_near(run(sj.sparsify(case.fn, masks, implementation="xla", unroll=unroll)), run(masked(case.fn, masks)))
+    def both(case, masks, unroll, p, x):
+        fast = sj.sparsify(case.fn, masks, implementation="xla", unroll=unroll)
+        return [list(transformed(f, case.reverse, p, x)) for f in (fast, masked(case.fn, masks))]
+
+    sides, args = {}, {}
+    for name in names:
+        masks, args[name] = drawn(CASES[name])
+        sides[name] = functools.partial(both, CASES[name], masks, TRANSFORMED[name])
+    assert_sides_near(sides, args)
 
 
 def test_packed_weights_of_a_loop_stay_dense(rng):
     masks, (p, x) = masks_for(STACKED, rng), values_for(STACKED, rng)
     fast = sj.sparsify(over(dense_layer), masks, implementation="xla", unroll=False)
     packed = fast.pack(p, x)
-    assert_near(fast(packed, x), masked(over(dense_layer), masks)(p, x))
+    assert_near(fast(packed, x), jax.jit(masked(over(dense_layer), masks))(p, x))
     assert [s.layout for s in fast.report(packed, x).sites] == ["dense"]
 
 
@@ -118,7 +145,7 @@ def test_without_jit(name, rng):
     case = CASES[name]
     masks, (p, x) = masks_for(case.params, rng), values_for(case.params, rng)
     fast = sj.sparsify(case.fn, masks, implementation="xla")
-    want = masked(case.fn, masks)(p, x)
+    want = jax.jit(masked(case.fn, masks))(p, x)
     with jax.disable_jit():
         got = fast(p, x)
     assert_near(got, want)
@@ -173,7 +200,7 @@ def test_stacks_of_other_dtypes_are_sliced_too(rng):
     masks, (p, x) = masks_for(params, rng), values_for(params, rng)
     fast = sj.sparsify(fn, masks, implementation="xla")
     assert len(fast.report(p, x).sites) == LAYERS
-    assert_near(fast(p, x), masked(fn, masks)(p, x))
+    assert_near(fast(p, x), jax.jit(masked(fn, masks))(p, x))
 
 
 def test_host_functions_in_loops_over_params_are_told_apart(rng):
@@ -184,7 +211,7 @@ def test_host_functions_in_loops_over_params_are_told_apart(rng):
 
     fn = lambda p, x: jnp.tanh(x @ loop(2, p["w"])) - jnp.tanh(x @ loop(3, p["w"]))
     masks, (p, x) = masks_for(ONE, rng), values_for(ONE, rng)
-    fast, want = sj.sparsify(fn, masks, implementation="xla"), masked(fn, masks)(p, x)
+    fast, want = sj.sparsify(fn, masks, implementation="xla"), jax.jit(masked(fn, masks))(p, x)
     assert_near(fast(p, x), want)
     assert_near(fast(fast.pack(p, x), x), want)
 
@@ -197,7 +224,7 @@ def test_rematerialisation_survives_being_written_out(rng):
     text = str(jax.make_jaxpr(fast)(p, x))
     assert text.count("prevent_cse=True") == LAYERS
     assert "prevent_cse=False" not in text
-    assert_near(reverse(fast)(p, x), reverse(masked(over(layer), masks))(p, x))
+    assert_near(jax.jit(reverse(fast))(p, x), jax.jit(reverse(masked(over(layer), masks)))(p, x))
 
 
 def test_lost_zeros_inside_a_loop_are_named(rng):
@@ -223,6 +250,6 @@ def test_a_layer_picked_by_a_counter_has_the_union_of_the_masks(rng):
     )[1]
     masks, (p, x) = masks_for({"w": STACK}, rng), values_for({"w": STACK}, rng)
     fast = sj.sparsify(fn, masks, implementation="xla")
-    assert_near(fast(p, x), masked(fn, masks)(p, x))
+    assert_near(fast(p, x), jax.jit(masked(fn, masks))(p, x))
     (site,) = fast.report(p, x).sites
     assert (site.name, site.density) == ("p['w']", pytest.approx(masks["w"].any(0).mean()))

@@ -1,34 +1,38 @@
 """Compaction leaves out what is dead and nothing else: values, gradients and the work that is left, over a table."""
 
-from functools import partial
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from api.compaction import CASES
+from api.programs import assert_near, assert_sides_near
+from batches import batches
 
 import sparta_jax as sj
 from sparta_jax.api import analysis
 from sparta_jax.interpreters.compact import price
 
 
-@pytest.fixture(params=CASES)
-def case(request):
-    return CASES[request.param]
-
-
-def test_what_is_left_is_what_is_live(case):
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_left_is_what_is_live(name):
+    case = CASES[name]
     params, x = case.draw()
     compaction = sj.sparsify(case.fn, case.masks()).report(params, x).compaction
     assert compaction.flops == 2 * case.left
     assert compaction.flops < compaction.whole_flops
 
 
-def test_equals_the_masked_program(case, monkeypatch):
+@pytest.mark.parametrize("names", batches(CASES, 8))
+def test_equals_the_masked_program(names, monkeypatch):
+    """So do its gradients, and what it computes of packed params."""
     monkeypatch.setattr(analysis, "pays", lambda *_: True)
     monkeypatch.setattr(price, "MOVED", 0.0)  # whatever can be left out is, at these sizes too
-    params, x = case.draw()
+    assert_sides_near({n: functools.partial(both_sides, CASES[n]) for n in names}, {n: CASES[n].draw() for n in names})
+
+
+def both_sides(case, params, x):
     masks = case.masks()
     fast = sj.sparsify(case.fn, masks)
     masked = lambda p, x: case.fn({k: v if masks[k] is None else jnp.where(masks[k], v, 0) for k, v in p.items()}, x)
@@ -37,11 +41,8 @@ def test_equals_the_masked_program(case, monkeypatch):
         y = fn(p, x)
         return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)), y
 
-    (got, got_y), (want, want_y) = (jax.jit(jax.grad(partial(loss, fn), has_aux=True))(params) for fn in (fast, masked))
-    assert_near(got_y, want_y)
-    assert_near(fast(fast.pack(params, x), x), want_y)
-    for name, gradient in want.items():
-        assert_near(got[name], gradient)
+    got, want = (jax.grad(functools.partial(loss, fn), has_aux=True)(params) for fn in (fast, masked))
+    return (got, fast(fast.pack(params, x), x)), (want, want[1])
 
 
 def test_a_channel_pruned_weight_with_blocks_inside_is_compacted_and_block_sparse():
@@ -69,7 +70,7 @@ def test_rows_of_an_embedding_that_are_zero_are_not_stored(mode):
     fast = sj.sparsify(embed, {"e": mask})
     packed = fast.pack(params, ids)
     assert packed.nbytes == 5 * 256 * 4
-    want = embed({"e": jnp.where(mask, params["e"], 0)}, ids)
+    want = jax.jit(embed)({"e": np.where(mask, params["e"], 0)}, ids)
     np.testing.assert_array_equal(fast(packed, ids), want)
     np.testing.assert_array_equal(fast(params, ids), want)
 
@@ -89,7 +90,7 @@ def test_another_length_reads_the_same_compacted_params():
     assert packed.compacted
     for shape in ((2, 8), (1, 20), (5, 3)):
         ids = jnp.asarray(rng.integers(0, 20, shape), jnp.int32)
-        assert_near(fast(packed, ids), encode({**params, "w": jnp.where(live, params["w"], 0)}, ids))
+        assert_near(fast(packed, ids), jax.jit(encode)({**params, "w": np.where(live, params["w"], 0)}, ids))
 
 
 def test_what_costs_more_than_it_saves_is_left_whole():
@@ -153,10 +154,9 @@ def test_what_stands_for_live_elements_reaches_no_gradient(name, monkeypatch):
     fast = sj.sparsify(fn, {"w": mask, "b": None, "s": None, "u": None, "v": None})
     masked = lambda p, x: fn({**p, "w": jnp.where(mask, p["w"], 0)}, x)
     loss = lambda fn: lambda p: jnp.sum(jnp.sin(fn(p, x)))
-    for of in (jax.grad, lambda f: jax.grad(lambda p: sum(jnp.sum(g * g) for g in jax.tree.leaves(jax.grad(f)(p))))):
-        got, want = (jax.jit(of(loss(f)))(params) for f in (fast, masked))
-        for key in params:
-            assert_near(got[key], want[key])
+    twice = lambda f: jax.grad(lambda p: sum(jnp.sum(g * g) for g in jax.tree.leaves(jax.grad(f)(p))))
+    got, want = jax.jit(lambda p: [[of(loss(f))(p) for of in (jax.grad, twice)] for f in (fast, masked)])(params)
+    assert_near(got, want)
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32])
@@ -167,7 +167,7 @@ def test_lookups_of_dead_rows_are_neither_sorted_nor_unique(dtype, monkeypatch):
     params, ids = {"e": jnp.asarray(np.random.default_rng(0).standard_normal((300, 8)), jnp.float32)}, jnp.arange(0, 80, 2)
     look = lambda p, ids: p["e"].at[ids].get(mode="clip", indices_are_sorted=True, unique_indices=True)
     fast = sj.sparsify(look, {"e": mask})
-    want = look({"e": jnp.where(mask, params["e"], 0)}, ids)
+    want = jax.jit(look)({"e": np.where(mask, params["e"], 0)}, ids)
     np.testing.assert_array_equal(fast(params, ids.astype(dtype)), want)
     assert "indices_are_sorted=True" not in str(jax.make_jaxpr(fast)(params, ids.astype(dtype)))
 
@@ -189,10 +189,9 @@ def test_what_nobody_needs_is_no_divisor(select, pays, monkeypatch):
     fn = lambda p, x: select(~lower, (x @ p["q"]) / jnp.where(lower, (x @ p["w"]) ** 2 + 1, p["b"])) @ p["v"]
     fast = sj.sparsify(fn, {"w": mask, "b": None, "q": None, "v": None})
     masked = lambda p, x: fn({**p, "w": jnp.where(mask, p["w"], 0)}, x)
-    assert_near(fast(params, x), masked(params, x))
-    got, want = (jax.jit(jax.grad(lambda p, f=f: jnp.sum(jnp.sin(f(p, x)))))(params) for f in (fast, masked))
-    for key in params:
-        assert_near(got[key], want[key])
+    of = lambda fn: lambda p: (fn(p, x), jax.grad(lambda p: jnp.sum(jnp.sin(fn(p, x))))(p))
+    got, want = jax.jit(lambda p: [of(fn)(p) for fn in (fast, masked)])(params)
+    assert_near(got, want)
 
 
 def test_effects_beside_constants_happen_once(monkeypatch):
@@ -224,9 +223,4 @@ def test_random_keys_of_which_branches_use_some(monkeypatch):
         drop = lambda key, y: jnp.where(jax.random.bernoulli(key, 0.5, y.shape), y, 0) @ p["w"].T
         return jax.lax.cond(x[0, 0] > 0, lambda k, y: drop(k[0], y), lambda k, y: drop(k[::-1][0], y), keys, x @ p["w"])
 
-    assert_near(sj.sparsify(fn, {"w": mask})(params, x), fn({"w": jnp.where(mask, params["w"], 0)}, x))
-
-
-def assert_near(got, want):
-    scale = max(float(jnp.linalg.norm(want)), 1e-6)
-    assert float(jnp.linalg.norm(got - want)) <= 1e-5 * scale
+    assert_near(sj.sparsify(fn, {"w": mask})(params, x), jax.jit(fn)({"w": np.where(mask, params["w"], 0)}, x))

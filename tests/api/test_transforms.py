@@ -2,13 +2,19 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from api.programs import assert_near, mask_of, random
+from batches import batches, of_case
 
 import sparta_jax as sj
 from sparta_jax.kernels import native
 
-IMPLEMENTATIONS = [None, "xla", "native"]
+IMPLEMENTATIONS = [
+    None,
+    "xla",
+    pytest.param("native", marks=pytest.mark.skipif(native.why_unavailable() is not None, reason="native kernels")),
+]
 
 
 def model(params, x):
@@ -26,12 +32,10 @@ def scanned(fn):
 
 STACK = lambda tree: jax.tree.map(lambda a: jnp.stack([a, 2 * a, -a]), tree)
 TRANSFORMS = {
-    "eager": lambda fn, p, x: fn(p, x),
-    "jit": lambda fn, p, x: jax.jit(fn)(p, x),
+    "call": lambda fn, p, x: fn(p, x),
     "one row": lambda fn, p, x: fn(p, x[0, 0]),
     "no row": lambda fn, p, x: fn(p, x[:0]),
     "grad": lambda fn, p, x: jax.grad(loss(fn), (0, 1))(p, x),
-    "grad under jit": lambda fn, p, x: jax.jit(jax.grad(loss(fn), (0, 1)))(p, x),
     "jvp": lambda fn, p, x: jax.jvp(fn, (p, x), (p, x)),
     "vmap of x": lambda fn, p, x: jax.vmap(fn, (None, 0))(p, x),
     "vmap of x, last axis": lambda fn, p, x: jax.vmap(fn, (None, 2), 1)(p, x.transpose(0, 2, 1)),
@@ -41,8 +45,8 @@ TRANSFORMS = {
     "hvp": lambda fn, p, x: jax.jvp(jax.grad(lambda q: loss(fn)(q, x)), (p,), (p,))[1],
     "jacfwd": lambda fn, p, x: jax.jacfwd(lambda y: fn(p, y))(x[0, :2]),
     "jacrev": lambda fn, p, x: jax.jacrev(lambda y: fn(p, y))(x[0, :2]),
-    "remat": lambda fn, p, x: jax.jit(jax.grad(loss(jax.checkpoint(fn)), (0, 1)))(p, x),
-    "scan": lambda fn, p, x: jax.jit(scanned(fn))(p, x),
+    "remat": lambda fn, p, x: jax.grad(loss(jax.checkpoint(fn)), (0, 1))(p, x),
+    "scan": lambda fn, p, x: scanned(fn)(p, x),
     "grad of scan": lambda fn, p, x: jax.grad(scanned(fn))(p, x),
     "cond": lambda fn, p, x: jax.lax.cond(x[0, 0, 0] > 0, fn, lambda q, y: y, p, x),
 }
@@ -50,8 +54,6 @@ TRANSFORMS = {
 
 @pytest.fixture(scope="module")
 def setting():
-    import numpy as np
-
     rng = np.random.default_rng(0)
     shapes = {"w1": (40, 56), "b1": (56,), "w2": (56, 40)}
     params = {k: random(s, rng) / 6 for k, s in shapes.items()}
@@ -63,37 +65,64 @@ def masked(tesa):
     return lambda p, x: model({k: v if tesa[k] is None else jnp.where(tesa[k].mask, v, 0) for k, v in p.items()}, x)
 
 
+@pytest.fixture(scope="module")
+def wanted(setting):
+    """By transform: its result, of the masked program."""
+    params, tesa, x = setting
+    return jax.jit(lambda p, x: {name: transform(masked(tesa), p, x) for name, transform in TRANSFORMS.items()})(params, x)
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("name", TRANSFORMS)
-def test_equals_the_masked_program(name, implementation, setting):
-    if implementation == "native" and (reason := native.why_unavailable()) is not None:
-        pytest.skip(reason)
+@pytest.mark.parametrize("names", batches(TRANSFORMS, 6))
+def test_equals_the_masked_program(names, implementation, setting, wanted):
     params, tesa, x = setting
     fast = sj.sparsify(model, tesa, implementation=implementation)
-    transform = TRANSFORMS[name]
-    assert_near(transform(fast, params, x), transform(masked(tesa), params, x))
+    assert_all_near(names, fast, params, x, wanted)
 
 
-@pytest.mark.parametrize("name", ["eager", "jit", "vmap of x", "scan"])
-def test_packed_params(name, setting):
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", ["call", "grad", "vmap of x", "cond"])
+def test_outside_jit(name, implementation, setting, wanted):
+    params, tesa, x = setting
+    fast = sj.sparsify(model, tesa, implementation=implementation)
+    assert_near(TRANSFORMS[name](fast, params, x), wanted[name])
+
+
+def test_packed_params(setting, wanted):
     params, tesa, x = setting
     fast = sj.sparsify(model, tesa, implementation="xla")
     packed = fast.pack(params, x)
-    assert_near(TRANSFORMS[name](fast, packed, x), TRANSFORMS[name](masked(tesa), params, x))
+    assert_near(fast(packed, x), wanted["call"])
+    assert_all_near(["call", "vmap of x", "scan"], fast, packed, x, wanted)
 
 
-def test_the_gradient_in_the_data_of_packed_params(setting):
+def assert_all_near(names, fast, params, x, wanted):
+    """In one compiled program."""
+
+    def run(params, x):
+        found = {}
+        for name in names:
+            with of_case(name):
+                found[name] = TRANSFORMS[name](fast, params, x)
+        return found
+
+    for name, got in jax.jit(run)(params, x).items():
+        with of_case(name):
+            assert_near(got, wanted[name])
+
+
+def test_the_gradient_in_the_data_of_packed_params(setting, wanted):
     params, tesa, x = setting
     fast = sj.sparsify(model, tesa, implementation="xla")
     packed = fast.pack(params, x)
-    assert_near(jax.grad(loss(fast), 1)(packed, x), jax.grad(loss(masked(tesa)), 1)(params, x))
+    assert_near(jax.grad(loss(fast), 1)(packed, x), wanted["grad"][1])
 
 
 def test_of_a_gradient_is_the_dense_gradient_at_the_masked_params(setting):
     params, tesa, x = setting
     fast = sj.sparsify(jax.grad(loss(model)), tesa, implementation="xla")
     at = {k: v if tesa[k] is None else jnp.where(tesa[k].mask, v, 0) for k, v in params.items()}
-    assert_near(fast(params, x), jax.grad(loss(model))(at, x))
+    assert_near(fast(params, x), jax.jit(jax.grad(loss(model)))(at, x))
 
 
 def test_the_second_call_traces_nothing(setting):

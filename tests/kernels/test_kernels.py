@@ -1,6 +1,7 @@
 """One oracle over all kernels of the table: the masked dense product, whatever the layout, the epilogue and the size."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,9 @@ import pytest
 from sparta_jax.kernels import kernels
 from sparta_jax.problem import CSR_LAYOUT, DENSE, SDDMM, Device, Epilogue, Layout, SpMM
 from sparta_jax.products import apply_epilogue
-from sparta_jax.stored import pack, values_at
+from sparta_jax.stored import pack
 from sparta_jax.tesa import TeSA
+from tests.kernels.native_cases import live_values
 
 CPU = Device("cpu", cores=2)
 F32 = np.dtype(np.float32)
@@ -27,59 +29,74 @@ def pattern(k: int, n: int, density: float, rng) -> TeSA:
     return blocks if density == 1.0 else blocks & TeSA(rng.random((k, n)) < 0.9)
 
 
-def run(kernel, problem, *operands):
-    if (reason := kernel.why_not(problem)) is not None:
-        pytest.skip(f"{kernel.name} {reason}")
-    return [jax.jit(lambda *a, c=config: kernel.run(problem, c, *a))(*operands) for config in kernel.configs(problem)]
+def draw(rng, shape, dtype=F32):
+    return rng.standard_normal(shape).astype(dtype)
 
 
-@pytest.mark.parametrize("density", DENSITIES)
-@pytest.mark.parametrize("size", SIZES, ids=str)
+def weight(rng, tesa, dtype=F32):
+    return np.where(tesa.mask, draw(rng, tesa.shape, dtype), dtype.type(0))
+
+
+def product(a, b):
+    return a.astype(np.float64) @ b.astype(np.float64)
+
+
+def check(kernel, cases, tolerance):
+    """Each config of `kernel` in each case `(problem, operands, want)` that it takes; one program computes all."""
+    reasons = [kernel.why_not(problem) for problem, _, _ in cases]
+    if None not in reasons:
+        pytest.skip(f"{kernel.name} {reasons[0]}")
+    cases = [case for case, reason in zip(cases, reasons, strict=True) if reason is None]
+
+    def run(problem, a, b, *extras):
+        stored = b if isinstance(problem, SDDMM) else pack(b, problem.pattern, problem.layout)
+        return [kernel.run(problem, config, a, stored, *extras) for config in kernel.configs(problem)]
+
+    results = jax.jit(lambda arrays: [run(p, *a) for (p, _, _), a in zip(cases, arrays, strict=True)])([a for _, a, _ in cases])
+    for (problem, _, want), of_configs in zip(cases, results, strict=True):
+        for got, config in zip(of_configs, kernel.configs(problem), strict=True):
+            assert (got.shape, got.dtype) == (want.shape, problem.out_dtype), (problem, config)
+            error = np.linalg.norm(np.asarray(got, np.float64) - want)
+            assert error <= tolerance * np.linalg.norm(want), (problem, config)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("name", kernels[SpMM])
-def test_spmm(name, layout, size, density, rng):
-    m, k, n = size
-    tesa = pattern(k, n, density, rng)
-    w = jnp.asarray(rng.standard_normal((k, n)) * tesa.mask, F32)
-    for transposed in (False, True) if density == 0.3 else (False,):
-        x = jnp.asarray(rng.standard_normal((m, n if transposed else k)), F32)
-        problem = SpMM(m, tesa, layout, F32, F32, F32, CPU, transposed)
-        want = np.asarray(x, np.float64) @ np.asarray(w.T if transposed else w, np.float64)
-        for got in run(kernels[SpMM][name], problem, x, pack(w, tesa, layout)):
-            assert got.shape == want.shape
-            assert np.linalg.norm(got - want) <= 1e-5 * np.linalg.norm(want)
+def test_spmm(name, layout, rng):
+    cases = []
+    for (m, k, n), density in itertools.product(SIZES, DENSITIES):
+        tesa = pattern(k, n, density, rng)
+        w = weight(rng, tesa)
+        for transposed in (False, True) if density == 0.3 else (False,):
+            x = draw(rng, (m, n if transposed else k))
+            problem = SpMM(m, tesa, layout, F32, F32, F32, CPU, transposed)
+            cases.append((problem, (x, w), product(x, w.T if transposed else w)))
+    check(kernels[SpMM][name], cases, 1e-5)
 
 
-@pytest.mark.parametrize("epilogue", EPILOGUES, ids=str)
 @pytest.mark.parametrize("name", kernels[SpMM])
-def test_epilogues(name, epilogue, rng):
+def test_epilogues(name, rng):
     m, k, n = 37, 50, 75
     tesa = pattern(k, n, 0.3, rng)
-    w, x = (jnp.asarray(rng.standard_normal(s), F32) for s in ((k, n), (m, k)))
-    w = w * tesa.mask.astype(np.float32)
-    shapes = [(n,)] * (epilogue.scale + epilogue.bias) + [(m, n)] * epilogue.residual
-    extras = [jnp.asarray(rng.standard_normal(shape), F32) for shape in shapes]
-    problem = SpMM(m, tesa, DENSE, F32, F32, F32, CPU, epilogue=epilogue)
-    want = apply_epilogue(epilogue, x @ w, *extras)
-    for got in run(kernels[SpMM][name], problem, x, w, *extras):
-        assert np.linalg.norm(got - want) <= 1e-5 * np.linalg.norm(want)
+    x, w = draw(rng, (m, k)), weight(rng, tesa)
+    vectors, residual = [draw(rng, (n,)), draw(rng, (n,))], draw(rng, (m, n))
+    cases = []
+    for epilogue in EPILOGUES:
+        extras = [*vectors[: epilogue.scale + epilogue.bias], *[residual] * epilogue.residual]
+        problem = SpMM(m, tesa, DENSE, F32, F32, F32, CPU, epilogue=epilogue)
+        cases.append((problem, (x, w, *extras), np.asarray(apply_epilogue(epilogue, x @ w, *extras))))
+    check(kernels[SpMM][name], cases, 1e-5)
 
 
-@pytest.mark.parametrize("density", DENSITIES)
-@pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("name", kernels[SDDMM])
-def test_sddmm(name, layout, size, density, rng):
-    m, k, n = size
-    tesa = pattern(k, n, density, rng)
-    x, g = (jnp.asarray(rng.standard_normal(s), F32) for s in ((m, k), (m, n)))
-    problem = SDDMM(m, tesa, layout, F32, F32, F32, CPU)
-    dense = np.asarray(x, np.float64).T @ np.asarray(g, np.float64)
-    for got in run(kernels[SDDMM][name], problem, x, g):
-        whole = tesa if layout.block is None else TeSA.blocks(tesa.block_mask(layout.block), layout.block, (k, n))
-        want = values_at(jnp.asarray(dense * whole.mask), tesa, layout)
-        assert got.shape == want.shape
-        assert np.linalg.norm(got - want) <= 1e-5 * max(np.linalg.norm(want), 1e-6)
+def test_sddmm(name, layout, rng):
+    cases = []
+    for (m, k, n), density in itertools.product(SIZES, DENSITIES):
+        tesa, x, g = pattern(k, n, density, rng), draw(rng, (m, k)), draw(rng, (m, n))
+        problem = SDDMM(m, tesa, layout, F32, F32, F32, CPU)
+        cases.append((problem, (x, g), live_values(product(x.T, g), tesa, layout)))
+    check(kernels[SDDMM][name], cases, 1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
@@ -87,16 +104,10 @@ def test_sddmm(name, layout, size, density, rng):
 def test_other_dtypes(name, dtype, rng):
     with jax.enable_x64(dtype == "float64"):
         m, k, n = 17, 50, 75
-        tesa = pattern(k, n, 0.3, rng)
-        x, w = (jnp.asarray(rng.standard_normal(s), dtype) for s in ((m, k), (k, n)))
-        w = jnp.where(tesa.mask, w, 0)
-        d = np.dtype(jnp.dtype(dtype))
-        problem = SpMM(m, tesa, DENSE, d, d, d, CPU)
-        want = np.asarray(x, np.float64) @ np.asarray(w, np.float64)
-        for got in run(kernels[SpMM][name], problem, x, w):
-            assert got.dtype == d
-            tolerance = {"bfloat16": 1e-2, "float16": 2e-3, "float64": 1e-12}[dtype]
-            assert np.linalg.norm(np.asarray(got, np.float64) - want) <= tolerance * np.linalg.norm(want)
+        tesa, d = pattern(k, n, 0.3, rng), np.dtype(jnp.dtype(dtype))
+        x, w = draw(rng, (m, k), d), weight(rng, tesa, d)
+        tolerance = {"bfloat16": 1e-2, "float16": 2e-3, "float64": 1e-12}[dtype]
+        check(kernels[SpMM][name], [(SpMM(m, tesa, DENSE, d, d, d, CPU), (x, w), product(x, w))], tolerance)
 
 
 @pytest.mark.parametrize("problem", [SpMM, SDDMM])

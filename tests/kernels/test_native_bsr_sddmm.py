@@ -1,14 +1,17 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import together
 
-from sparta_jax.formats.bsr import BSR, Pattern
+from sparta_jax.formats.bsr import Pattern
 from sparta_jax.kernels import native
 from sparta_jax.kernels.native_bsr_sddmm import NativeBsrSDDMM
 from sparta_jax.problem import DENSE, SDDMM, Layout
 from sparta_jax.tesa import TeSA
-from tests.kernels.native_cases import CPU, ISAS, block_tesa, distance, need_native, normal
+from tests.kernels.native_cases import CPU, ISAS, block_tesa, blocks_of, distance, need_native, normal
 
 pytestmark = need_native()
 
@@ -52,15 +55,17 @@ def test_equals_the_dense_product_at_live_blocks(isa, monkeypatch):
     monkeypatch.setenv("SPARTA_JAX_ISA", isa)
     if (why := native.why_unavailable()) is not None:
         pytest.skip(why)
-    wrong = {}
+    calls, operands, wanted, wrong = {}, [], [], {}
     for case in CASES:
         m, k, n, block, density = case
         tesa, x, g = block_tesa((k, n), block, density), normal((m, k), 1), normal((m, n), 2)
-        (blocks,) = run(problem_of(m, tesa, Layout("bsr", block)), x, g)
-        want = BSR.pack(jnp.asarray(np.where(tesa.mask, x.astype(np.float64).T @ g, 0), jnp.float32), tesa, block).blocks
+        calls[str(case)] = functools.partial(run, problem_of(m, tesa, Layout("bsr", block)))
+        operands.append((x, g))
+        wanted.append(blocks_of(x.astype(np.float64).T @ g, tesa, block))
+    for case, (blocks,), want in zip(CASES, together(calls)(operands), wanted, strict=True):
         assert blocks.shape == want.shape
-        if not distance(blocks, np.asarray(want, np.float64)) < 1e-6:
-            wrong[case] = distance(blocks, np.asarray(want, np.float64))
+        if not distance(blocks, want) < 1e-6:
+            wrong[case] = distance(blocks, want)
     assert not wrong
 
 
@@ -68,7 +73,7 @@ def test_dense_layout_is_zero_outside_live_elements():
     mask = np.random.default_rng(3).random((45, 70)) < 0.05
     x, g = normal((19, 45), 1), normal((19, 70), 2)
     for tesa in (TeSA(mask), TeSA(np.zeros_like(mask)), TeSA(np.ones_like(mask)), block_tesa((45, 70), (16, 16), 0.3)):
-        results = run(problem_of(19, tesa, DENSE), x, g)
+        results = jax.jit(functools.partial(run, problem_of(19, tesa, DENSE)))(x, g)
         assert results
         for dw in results:
             assert not np.asarray(dw)[~tesa.mask].any()
@@ -79,8 +84,8 @@ def test_dense_layout_is_zero_outside_live_elements():
 def test_overhang_is_zero_even_where_g_is_infinite(block):
     tesa, x, g = TeSA.dense((21, 19)), normal((5, 21), 1), np.full((5, 19), np.inf, np.float32)
     (blocks,) = run(problem_of(5, tesa, Layout("bsr", block)), x, g)
-    ones = BSR.pack(jnp.ones((21, 19)), tesa, block).blocks
-    assert not np.asarray(blocks)[np.asarray(ones) == 0].any()
+    ones = blocks_of(np.ones((21, 19)), tesa, block)
+    assert not np.asarray(blocks)[ones == 0].any()
 
 
 def test_corrupt_tables_are_refused():

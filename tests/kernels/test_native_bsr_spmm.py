@@ -1,18 +1,20 @@
 import dataclasses
+import functools
 import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import together
 
 from sparta_jax.formats.bsr import BSR, Pattern
 from sparta_jax.kernels import native
 from sparta_jax.kernels.native_bsr_spmm import Block, NativeBsrSpMM
 from sparta_jax.problem import DENSE, Epilogue, Layout, SpMM
-from sparta_jax.products import ACTIVATIONS, apply_epilogue
+from sparta_jax.products import ACTIVATIONS
 from sparta_jax.tesa import TeSA
-from tests.kernels.native_cases import CPU, ISAS, block_tesa, distance, need_native, normal
+from tests.kernels.native_cases import CPU, ISAS, block_tesa, blocks_of, distance, exact_epilogue, need_native, normal
 
 pytestmark = need_native()
 
@@ -79,11 +81,16 @@ def arrays(m, k, n, block, density, transposed=False):
     return tesa, normal((m, n if transposed else k), 1), np.where(tesa.mask, normal((k, n), 2), np.float32(0))
 
 
-def run(problem, x, w, *extras, block=None, configs=()):
-    """The kernel on a weight packed into `block`, or on a dense one where there is none."""
-    weight = jnp.asarray(w) if block is None else BSR.pack(jnp.asarray(w), problem.pattern, block)
+def packed(w, tesa, block):
+    """As `BSR.pack`, by NumPy: nothing but the kernel is compiled."""
+    pattern = Pattern.of(tesa, block)
+    return BSR(blocks_of(w, tesa, block), pattern.indptr, pattern.indices, tesa.shape)
+
+
+def run(problem, x, weight, *extras, configs=()):
+    """The kernel on a weight in the problem's layout."""
     assert KERNEL.why_not(problem) is None
-    return [KERNEL.run(problem, config, jnp.asarray(x), weight, *extras) for config in configs or KERNEL.configs(problem)]
+    return [KERNEL.run(problem, config, x, weight, *extras) for config in configs or KERNEL.configs(problem)]
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -93,13 +100,17 @@ def test_equals_the_masked_dense_product(isa, transposed, monkeypatch):
     if (why := native.why_unavailable()) is not None:
         pytest.skip(why)
     assert native.isa() == isa
-    wrong = {}
+    calls, operands, wanted, wrong = {}, [], [], {}
     for case in CASES:
         m, k, n, block, density = case
         tesa, x, w = arrays(*case, transposed)
         configs = (Block(*block), Block(*block, True))[: 1 + (transposed and isa == ISAS[-1])]
-        want = x.astype(np.float64) @ (w.T if transposed else w)
-        for y in run(problem_of(m, tesa, Layout("bsr", block), transposed), x, w, block=block, configs=configs):
+        problem = problem_of(m, tesa, Layout("bsr", block), transposed)
+        calls[str(case)] = functools.partial(run, problem, configs=configs)
+        operands.append((x, packed(w, tesa, block)))
+        wanted.append(x.astype(np.float64) @ (w.T if transposed else w))
+    for case, want, results in zip(CASES, wanted, together(calls)(operands), strict=True):
+        for y in results:
             assert y.shape == want.shape
             assert y.dtype == F32
             if not distance(y, want) < 1e-6:
@@ -113,7 +124,7 @@ def test_a_dense_weight_is_packed_into_every_offered_block(transposed):
     for tesa in (TeSA(mask), TeSA(np.zeros_like(mask)), TeSA(np.ones_like(mask)), block_tesa((45, 70), (16, 16), 0.3)):
         w = np.where(tesa.mask, normal((45, 70), 2), np.float32(0))
         x = normal((19, 70 if transposed else 45), 1)
-        ys = run(problem_of(19, tesa, DENSE, transposed), x, w)
+        ys = jax.jit(functools.partial(run, problem_of(19, tesa, DENSE, transposed)))(x, w)
         assert ys
         for y in ys:
             assert distance(y, x.astype(np.float64) @ (w.T if transposed else w)) < 1e-6
@@ -125,15 +136,19 @@ def test_epilogue_equals_the_operations_it_stands_for(isa, activation, monkeypat
     monkeypatch.setenv("SPARTA_JAX_ISA", isa)
     if (why := native.why_unavailable()) is not None:
         pytest.skip(why)
+    calls, operands, wanted = {}, [], []
     for block, m in (((32, 32), 19), ((4, 4), 19), ((32, 32), 1)):
         tesa, x, w = arrays(m, 64, 75, block, 0.3)  # the last block column hangs over; at this seed some column has no block
         for bias, residual in ((False, True), (True, False)) if activation is None else ((True, True),):
             epilogue = Epilogue(bias, activation, residual)
             extras = [normal((75,), 4)] * bias + [normal((m, 75), 5)] * residual
-            (y,) = run(problem_of(m, tesa, Layout("bsr", block), epilogue=epilogue), x, w, *extras, block=block)
-            with jax.enable_x64(True):
-                want = apply_epilogue(epilogue, jnp.asarray(x.astype(np.float64) @ w), *map(jnp.asarray, extras))
-            assert distance(y, np.asarray(want)) < 1e-6, (block, epilogue)
+            calls[f"{m} rows, {block}, {epilogue}"] = functools.partial(
+                run, problem_of(m, tesa, Layout("bsr", block), epilogue=epilogue)
+            )
+            operands.append((x, packed(w, tesa, block), *extras))
+            wanted.append(exact_epilogue(epilogue, x.astype(np.float64) @ w, *extras))
+    for case, want, (y,) in zip(calls, wanted, together(calls)(operands), strict=True):
+        assert distance(y, want) < 1e-6, case
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -143,20 +158,17 @@ def test_an_activation_is_right_at_every_scale(activation):
     values = np.concatenate([sizes, -sizes]).astype(np.float32)
     dead = TeSA.dead((16, len(values)))
     problem = problem_of(2, dead, Layout("bsr", (16, 16)), epilogue=Epilogue(True, activation))
-    (y,) = run(problem, np.ones((2, 16), np.float32), np.zeros(dead.shape, np.float32), values, block=(16, 16))
+    weight = packed(np.zeros(dead.shape, np.float32), dead, (16, 16))
+    finish = jax.jit(functools.partial(run, problem, np.ones((2, 16), np.float32), weight))
+    plain = jax.jit(ACTIVATIONS[activation])
+    (y,) = finish(values)
     with jax.enable_x64(True):
-        want = np.asarray(ACTIVATIONS[activation](jnp.asarray(values, jnp.float64)))
+        want = np.asarray(plain(values.astype(np.float64)))
     worst = np.abs(np.asarray(y) - want) / np.maximum(np.abs(want), 1e-3 * np.abs(values) + 1e-30)
     assert worst.max() < 2e-6
     for special in (np.nan, np.inf):
-        (y,) = run(
-            problem,
-            np.ones((2, 16), np.float32),
-            np.zeros(dead.shape, np.float32),
-            np.full_like(values, special),
-            block=(16, 16),
-        )
-        np.testing.assert_array_equal(y[0, :1], np.asarray(ACTIVATIONS[activation](jnp.float32([special]))))
+        (y,) = finish(np.full_like(values, special))
+        np.testing.assert_array_equal(np.asarray(y)[0, :1], np.asarray(plain(np.float32([special]))))
 
 
 def test_block_columns_without_blocks_still_get_the_epilogue():
@@ -164,7 +176,8 @@ def test_block_columns_without_blocks_still_get_the_epilogue():
         tesa = TeSA.dead((32, 40))
         bias, residual = normal((40,), 1), normal((m, 40), 2)
         problem = problem_of(m, tesa, Layout("bsr", (32, 32)), epilogue=Epilogue(True, "relu", True))
-        (y,) = run(problem, normal((m, 32), 3), np.zeros((32, 40), np.float32), bias, residual, block=(32, 32))
+        weight = packed(np.zeros((32, 40), np.float32), tesa, (32, 32))
+        (y,) = jax.jit(functools.partial(run, problem))(normal((m, 32), 3), weight, bias, residual)
         np.testing.assert_allclose(y, np.maximum(bias, 0) + residual, rtol=1e-6)
 
 
@@ -173,7 +186,7 @@ def test_a_dead_element_of_x_meets_no_infinity():
     tesa, x, w = arrays(5, 64, 64, (32, 32), 1.0)
     tesa = TeSA.blocks(np.array([[True, True], [False, False]]), (32, 32), (64, 64))
     x[:, 32:] = np.nan
-    (y,) = run(problem_of(5, tesa, Layout("bsr", (32, 32))), x, w, block=(32, 32))
+    (y,) = run(problem_of(5, tesa, Layout("bsr", (32, 32))), x, packed(w, tesa, (32, 32)))
     assert distance(y, x[:, :32].astype(np.float64) @ w[:32]) < 1e-6
 
 

@@ -1,5 +1,7 @@
 """The native kernels for single live elements equal the masked dense product, whatever the size, dtype and instruction set."""
 
+import functools
+import itertools
 import os
 from pathlib import Path
 
@@ -7,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import together
 
 from sparta_jax.kernels import native, native_csr
 from sparta_jax.kernels.native_csr_sddmm import NativeCsrSDDMM
 from sparta_jax.kernels.native_csr_spmm import NativeCsrSpMM
 from sparta_jax.problem import CSR_LAYOUT, DENSE, SDDMM, Epilogue, SpMM
-from sparta_jax.products import apply_epilogue
 from sparta_jax.stored import pack, pattern_of, values_at
 from sparta_jax.tesa import TeSA
-from tests.kernels.native_cases import CPU, ISAS, distance, need_native, normal
+from tests.kernels.native_cases import CPU, ISAS, distance, exact_epilogue, live_values, need_native, normal
 
 pytestmark = need_native()
 
@@ -52,21 +54,41 @@ def problem_of(m, tesa, layout=CSR_LAYOUT, dtype="float32", **facts):
 
 def product(problem, x, w, *extras):
     assert SPMM.why_not(problem) is None
-    call = jax.jit(lambda *operands: SPMM.run(problem, SPMM.configs(problem)[0], *operands))
-    return call(x, pack(w, problem.pattern, problem.layout), *extras)
+    return SPMM.run(problem, SPMM.configs(problem)[0], x, pack(w, problem.pattern, problem.layout), *extras)
+
+
+def gradient(problem, x, g):
+    assert SAMPLED.why_not(problem) is None
+    return SAMPLED.run(problem, SAMPLED.configs(problem)[0], x, g)
 
 
 def weight(tesa, dtype="float32"):
-    return jnp.where(tesa.mask, normal(tesa.shape, 2), 0).astype(dtype)
+    return np.where(tesa.mask, normal(tesa.shape, 2), 0).astype(jnp.dtype(dtype))
 
 
-def sampled(m, tesa, layout, dtype="float32"):
-    x, g = (jnp.asarray(normal((m, size), seed), dtype) for seed, size in enumerate(tesa.shape))
+def multiplied(m, tesa, layout=CSR_LAYOUT, dtype="float32", transposed=False):
+    """A product to compile, its operands and the exact result."""
+    x, w = normal((m, tesa.shape[1 if transposed else 0]), 1).astype(jnp.dtype(dtype)), weight(tesa, dtype)
+    exact = x.astype(np.float64) @ (w.T if transposed else w).astype(np.float64)
+    return functools.partial(product, problem_of(m, tesa, layout, dtype, transposed=transposed)), (x, w), exact
+
+
+def sampled(m, tesa, layout=CSR_LAYOUT, dtype="float32"):
+    """A gradient to compile, its operands and the exact result."""
+    x, g = (normal((m, size), seed).astype(jnp.dtype(dtype)) for seed, size in enumerate(tesa.shape))
     problem = SDDMM(m, tesa, layout, *[np.dtype(jnp.dtype(dtype))] * 3, CPU)
-    assert SAMPLED.why_not(problem) is None
-    got = jax.jit(lambda x, g: SAMPLED.run(problem, SAMPLED.configs(problem)[0], x, g))(x, g)
-    exact = np.where(tesa.mask, np.asarray(x, np.float64).T @ np.asarray(g, np.float64), 0)
-    return got, exact.T[tesa.mask.T] if layout == CSR_LAYOUT else exact
+    exact = live_values(x.astype(np.float64).T @ g.astype(np.float64), tesa, layout)
+    return functools.partial(gradient, problem), (x, g), exact
+
+
+def check(cases, tolerance, dtype="float32"):
+    """Products and gradients by name, compiled together, are near the exact results."""
+    wrong, results = {}, together({name: fn for name, (fn, _, _) in cases.items()})([a for _, a, _ in cases.values()])
+    for (name, (_, _, want)), got in zip(cases.items(), results, strict=True):
+        assert (got.shape, got.dtype) == (want.shape, dtype), name
+        if not distance(got, want) < tolerance:
+            wrong[name] = distance(got, want)
+    assert not wrong
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -75,16 +97,7 @@ def test_equals_the_masked_dense_product(isa, transposed, monkeypatch):
     monkeypatch.setenv("SPARTA_JAX_ISA", isa)
     if (why := native.why_unavailable()) is not None:
         pytest.skip(why)
-    wrong = {}
-    for m, k, n, density in CASES:
-        tesa = elements(k, n, density)
-        x, w = jnp.asarray(normal((m, n if transposed else k), 1)), weight(tesa)
-        want = np.asarray(x, np.float64) @ np.asarray(w.T if transposed else w)
-        got = product(problem_of(m, tesa, transposed=transposed), x, w)
-        assert got.shape == want.shape
-        if not distance(got, want) < TOLERANCE["float32"]:
-            wrong[m, k, n, density] = distance(got, want)
-    assert not wrong
+    check({str(case): multiplied(case[0], elements(*case[1:]), transposed=transposed) for case in CASES}, TOLERANCE["float32"])
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -92,55 +105,43 @@ def test_the_gradient_at_live_elements(isa, monkeypatch):
     monkeypatch.setenv("SPARTA_JAX_ISA", isa)
     if (why := native.why_unavailable()) is not None:
         pytest.skip(why)
-    wrong = {}
-    for m, k, n, density in CASES:
-        got, want = sampled(m, elements(k, n, density), CSR_LAYOUT)
-        assert got.shape == want.shape
-        if not distance(got, want) < TOLERANCE["float32"]:
-            wrong[m, k, n, density] = distance(got, want)
-    assert not wrong
+    check({str(case): sampled(case[0], elements(*case[1:])) for case in CASES}, TOLERANCE["float32"])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_dtypes(dtype):
+    tesa, cases = elements(130, 70, 0.1), {}
+    for m, layout in itertools.product((1, 3, 40), (DENSE, CSR_LAYOUT)):
+        for transposed in (False, True):
+            cases[f"product {m} {layout} {transposed}"] = multiplied(m, tesa, layout, dtype, transposed)
+        cases[f"gradient {m} {layout}"] = sampled(m, tesa, layout, dtype)
     with jax.enable_x64(dtype == "float64"):
-        for m in (1, 3, 40):
-            tesa = elements(130, 70, 0.1)
-            w = weight(tesa, dtype)
-            for transposed in (False, True):
-                x = jnp.asarray(normal((m, 70 if transposed else 130), 1), dtype)
-                want = np.asarray(x, np.float64) @ np.asarray(w.T if transposed else w, np.float64)
-                for layout in (DENSE, CSR_LAYOUT):
-                    got = product(problem_of(m, tesa, layout, dtype, transposed=transposed), x, w)
-                    assert got.dtype == dtype
-                    assert distance(got, want) < TOLERANCE[dtype]
-            for layout in (DENSE, CSR_LAYOUT):
-                got, want = sampled(m, tesa, layout, dtype)
-                assert got.dtype == dtype
-                assert distance(got, want) < TOLERANCE[dtype]
+        check(cases, TOLERANCE[dtype], dtype)
+
+
+def finished(m, tesa, epilogue, dtype="float32"):
+    """A product with an epilogue to compile, its operands and the exact result."""
+    n = tesa.shape[1]
+    x, w, shapes = normal((m, tesa.shape[0]), 1).astype(dtype), weight(tesa, dtype), [(n,)] * epilogue.bias
+    extras = [normal(shape, 5 + i).astype(dtype) for i, shape in enumerate(shapes + [(m, n)] * epilogue.residual)]
+    exact = exact_epilogue(epilogue, x.astype(np.float64) @ w.astype(np.float64), *extras)
+    return functools.partial(product, problem_of(m, tesa, dtype=dtype, epilogue=epilogue)), (x, w, *extras), exact
 
 
 @pytest.mark.parametrize("activation", native.ACTIVATIONS)
 def test_epilogues(activation):
-    tesa = elements(60, 45, 0.2)
+    tesa, cases = elements(60, 45, 0.2), {}
     for m in (1, 5, 37):
         for bias, residual in ((True, False), (False, True), (True, True)):
-            epilogue = Epilogue(bias, activation, residual)
-            extras = [jnp.asarray(normal(s, 5)) for s in [(45,)] * bias + [(m, 45)] * residual]
-            x, w = jnp.asarray(normal((m, 60), 1)), weight(tesa)
-            got = product(problem_of(m, tesa, epilogue=epilogue), x, w, *extras)
-            assert distance(got, np.asarray(apply_epilogue(epilogue, x @ w, *extras), np.float64)) < 2e-6
+            cases[f"{m} rows, {bias=}, {residual=}"] = finished(m, tesa, Epilogue(bias, activation, residual))
+    check(cases, 2e-6)
 
 
 @pytest.mark.parametrize("activation", native.ACTIVATIONS)
 def test_epilogues_in_float64(activation):
+    tesa, epilogue = elements(60, 45, 0.2), Epilogue(True, activation, True)
     with jax.enable_x64(True):
-        tesa, epilogue = elements(60, 45, 0.2), Epilogue(True, activation, True)
-        w = weight(tesa, "float64")
-        for m in (1, 5, 37):
-            x, bias, residual = (jnp.asarray(normal(s, i), "float64") for i, s in enumerate([(m, 60), (45,), (m, 45)]))
-            got = product(problem_of(m, tesa, dtype="float64", epilogue=epilogue), x, w, bias, residual)
-            assert distance(got, np.asarray(apply_epilogue(epilogue, x @ w, bias, residual))) < 1e-13
+        check({f"{m} rows": finished(m, tesa, epilogue, "float64") for m in (1, 5, 37)}, 1e-13, "float64")
 
 
 @pytest.mark.skipif(not MASKS.is_file(), reason="SPARTA_JAX_DATA names no dlmc_masks.npz")
@@ -149,13 +150,10 @@ def test_real_masks(name):
     masks = np.load(MASKS)
     shape = dict(zip(masks["names"], masks["shapes"], strict=True))[name]
     tesa = TeSA(np.unpackbits(masks[name], axis=1, count=shape[1]).astype(bool).T)
-    w = weight(tesa)
-    for m, transposed in ((1, False), (100, False), (20, True)):
-        x = jnp.asarray(normal((m, tesa.shape[1 if transposed else 0]), 1))
-        want = np.asarray(x, np.float64) @ np.asarray(w.T if transposed else w)
-        assert distance(product(problem_of(m, tesa, transposed=transposed), x, w), want) < 1e-6
-    got, want = sampled(70, tesa, CSR_LAYOUT)
-    assert distance(got, want) < 1e-6
+    cases = {
+        f"{m} rows, {turned=}": multiplied(m, tesa, transposed=turned) for m, turned in ((1, False), (100, False), (20, True))
+    }
+    check({**cases, "gradient": sampled(70, tesa)}, 1e-6)
 
 
 def test_corrupt_tables_are_refused():

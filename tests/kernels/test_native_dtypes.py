@@ -1,10 +1,12 @@
 """Every dtype of the native block products against a float64 oracle: exact sums, rounded once."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import expit, ndtr
+from batches import together
 
 import sparta_jax as sj
 from sparta_jax.formats.bsr import Pattern
@@ -12,7 +14,7 @@ from sparta_jax.kernels import native
 from sparta_jax.problem import Epilogue
 from sparta_jax.products import ACTIVATIONS, apply_epilogue
 from sparta_jax.tesa import TeSA
-from tests.kernels.native_cases import ISAS, block_tesa, need_native, normal
+from tests.kernels.native_cases import EXACT, ISAS, block_tesa, blocks_of, exact_epilogue, need_native, normal
 
 pytestmark = need_native()
 
@@ -58,16 +60,6 @@ CASES = [
 ]
 
 
-EXACT = {
-    "relu": lambda x: np.maximum(x, 0),
-    "gelu_tanh": lambda x: x * expit(x * (2 * np.sqrt(2 / np.pi) + 2 * np.sqrt(2 / np.pi) * 0.044715 * x * x)),
-    "gelu_erf": lambda x: x * ndtr(x),
-    "silu": lambda x: x * expit(x),
-    "tanh": np.tanh,
-    "sigmoid": expit,
-}
-
-
 @pytest.fixture
 def forced(monkeypatch):
     def force(isa):
@@ -88,13 +80,6 @@ def label(value):
     return (value or "any") if isinstance(value, str) else "-".join(map(str, value))
 
 
-def blocks_of(w, pattern, block):
-    (k, n), (br, bc) = w.shape, block
-    padded = np.pad(w, ((0, -k % br), (0, -n % bc)))
-    tiles = padded.reshape(padded.shape[0] // br, br, padded.shape[1] // bc, bc)
-    return jnp.asarray(tiles[pattern.indices, :, pattern.columns, :])
-
-
 def drawn(shape, seed, dtype):
     return normal(shape, seed).astype(dtype)
 
@@ -106,47 +91,52 @@ def worst(got, want, dtype):
     return float((np.abs(got - want) / (1.001 * HALF_UNIT[dtype] * np.abs(want) + sums * scale)).max(initial=0))
 
 
+def all_are_rounded_once(calls, operands, wanted, dtype):
+    """Calls by the name of their case, compiled together."""
+    wrong = {}
+    for case, got, want in zip(calls, together(calls)(operands), wanted, strict=True):
+        assert (got.shape, got.dtype) == (want.shape, dtype), case
+        if not worst(got, want, dtype) <= 1:
+            wrong[case] = worst(got, want, dtype)
+    assert not wrong
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize(("isa", "dtypes"), ON_ISAS, ids=label)
 def test_spmm_is_rounded_once(forced, isa, dtypes, transposed):
     forced(isa)
     x_dtype, w_dtype, dtype = dtypes
-    wrong = {}
+    calls, operands, wanted = {}, [], []
     for case in CASES:
         m, k, n, block, density = case
         tesa = block_tesa((k, n), block, density)
         w = np.where(tesa.mask, drawn((k, n), 2, w_dtype), w_dtype.type(0))
         x = drawn((m, n if transposed else k), 1, x_dtype)
         pattern, order = Pattern.of(tesa, block), None
-        blocks = blocks_of(w, pattern, block)
         if transposed:
             pattern, order = pattern.transposed(-(-k // block[0]))
-        y = native.spmm(
-            jnp.asarray(x), blocks, pattern.indptr, pattern.indices, k if transposed else n, dtype=dtype, order=order
-        )
+        tables = dict(indptr=pattern.indptr, indices=pattern.indices, order=order)
+        calls[str(case)] = functools.partial(native.spmm, n=k if transposed else n, dtype=dtype, **tables)
+        operands.append((x, blocks_of(w, tesa, block)))
         exact = w.astype(np.float64)
-        want = x.astype(np.float64) @ (exact.T if transposed else exact)
-        assert (y.shape, y.dtype) == (want.shape, dtype)
-        if not worst(y, want, dtype) <= 1:
-            wrong[case] = worst(y, want, dtype)
-    assert not wrong
+        wanted.append(x.astype(np.float64) @ (exact.T if transposed else exact))
+    all_are_rounded_once(calls, operands, wanted, dtype)
 
 
 @pytest.mark.parametrize(("isa", "dtypes"), ON_ISAS, ids=label)
 def test_sddmm_is_rounded_once(forced, isa, dtypes):
     forced(isa)
     x_dtype, g_dtype, dtype = dtypes
-    wrong = {}
+    calls, operands, wanted = {}, [], []
     for case in [*CASES[2::2], (600, 17, 40, (4, 4), 0.3), (600, 40, 40, (16, 16), 0.4)]:
         m, k, n, block, density = case
         tesa, x, g = block_tesa((k, n), block, density), drawn((m, k), 1, x_dtype), drawn((m, n), 2, g_dtype)
         pattern = Pattern.of(tesa, block)
-        got = native.sddmm(jnp.asarray(x), jnp.asarray(g), pattern.indptr, pattern.indices, block, dtype)
-        want = np.asarray(blocks_of(x.astype(np.float64).T @ g.astype(np.float64), pattern, block))
-        assert (got.shape, got.dtype) == (want.shape, dtype)
-        if not worst(got, want, dtype) <= 1:
-            wrong[case] = worst(got, want, dtype)
-    assert not wrong
+        tables = dict(indptr=pattern.indptr, indices=pattern.indices, block=block)
+        calls[str(case)] = functools.partial(native.sddmm, dtype=dtype, **tables)
+        operands.append((x, g))
+        wanted.append(blocks_of(x.astype(np.float64).T @ g.astype(np.float64), tesa, block))
+    all_are_rounded_once(calls, operands, wanted, dtype)
 
 
 @pytest.mark.parametrize("dtype", [BF16, F16, F64], ids=str)
@@ -157,8 +147,8 @@ def test_pack_and_unpack_copy_every_dtype(dtype, density):
         w, pattern = np.where(tesa.mask, drawn(shape, 1, dtype), dtype.type(0)), Pattern.of(tesa, block)
         blocks = native.pack(jnp.asarray(w), pattern.indptr, pattern.indices, block)
         assert blocks.dtype == dtype
-        assert (blocks == blocks_of(w, pattern, block)).all()
-        assert (native.unpack(blocks, pattern.indptr, pattern.indices, shape) == w).all()
+        assert (np.asarray(blocks) == blocks_of(w, tesa, block)).all()
+        assert (np.asarray(native.unpack(blocks, pattern.indptr, pattern.indices, shape)) == w).all()
 
 
 @pytest.mark.parametrize(("isa", "dtypes"), [*ON_ISAS[:3], *ON_ISAS[-6::3], ON_ISAS[-2]], ids=label)
@@ -170,21 +160,26 @@ def test_an_epilogue_is_computed_before_rounding(forced, isa, dtypes):
         pattern, x = Pattern.of(tesa, block), drawn((m, 64), 1, x_dtype)
         w = np.where(tesa.mask, drawn((64, 75), 2, w_dtype), w_dtype.type(0))
         bias, residual = drawn((75,), 4, dtype), drawn((m, 75), 5, dtype)
-        for activation in (None, *ACTIVATIONS):
-            y = native.spmm(
-                jnp.asarray(x),
-                blocks_of(w, pattern, block),
-                pattern.indptr,
-                pattern.indices,
-                75,
-                dtype=dtype,
-                bias=jnp.asarray(bias),
-                activation=activation,
-                residual=jnp.asarray(residual),
+        sums = x.astype(np.float64) @ w.astype(np.float64)
+        given = dict(indptr=pattern.indptr, indices=pattern.indices, n=75, dtype=dtype)
+        calls = {
+            activation: lambda x, blocks, bias, residual, facts=dict(given, activation=activation): native.spmm(
+                x, blocks, bias=bias, residual=residual, **facts
             )
-            exact = jnp.asarray(x.astype(np.float64) @ w.astype(np.float64))
-            want = apply_epilogue(Epilogue(True, activation, True), exact, jnp.asarray(bias), jnp.asarray(residual))
-            assert worst(y, np.asarray(want), dtype) <= 1.5, (m, block, activation)
+            for activation in (None, *ACTIVATIONS)
+        }
+        results = together(calls)([(x, blocks_of(w, tesa, block), bias, residual)] * len(calls))
+        for activation, y in zip(calls, results, strict=True):
+            want = exact_epilogue(Epilogue(True, activation, True), sums, bias, residual)
+            assert worst(y, want, dtype) <= 1.5, (m, block, activation)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_oracle_of_an_epilogue_is_what_it_stands_for(activation):
+    sums, bias, residual = (normal((30, 40), seed).astype(np.float64) * 3 for seed in range(3))
+    epilogue = Epilogue(True, activation, True)
+    want = jax.jit(functools.partial(apply_epilogue, epilogue))(sums, bias[0], residual)
+    np.testing.assert_allclose(exact_epilogue(epilogue, sums, bias[0], residual), want, rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from api.programs import assert_near, random
+from batches import of_case
 
 import sparta_jax as sj
 from sparta_jax.formats.csr import CSR
@@ -44,9 +45,9 @@ def test_is_packed_as_csr_and_exact(setting):
     (site,) = fast.report(packed, x).sites
     assert (site.kernel, site.layout) == ("native_csr_spmm", "csr")
     assert site.bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(weight))
-    assert_near(fast(packed, x), want(x), 1e-5)
+    assert_near(fast(packed, x), jax.jit(want)(x), 1e-5)
     loss = lambda fn: lambda x: jnp.sum(fn(x) ** 2)
-    assert_near(jax.grad(loss(lambda x: fast(packed, x)))(x), jax.grad(loss(want))(x), 1e-5)
+    assert_near(jax.grad(loss(lambda x: fast(packed, x)))(x), jax.jit(jax.grad(loss(want)))(x), 1e-5)
     np.testing.assert_array_equal(fast.unpack(packed)["w"], np.where(tesa["w"].mask, params["w"], 0))
 
 
@@ -57,7 +58,7 @@ def test_other_implementations_take_no_csr(setting, implementation):
     packed = fast.pack(params, x)
     if implementation is not None:
         assert not any(isinstance(w, CSR) for _, w in packed.weights())
-    assert_near(fast(packed, x), masked(params, tesa, x), 1e-5)
+    assert_near(fast(packed, x), jax.jit(functools.partial(masked, params, tesa))(x), 1e-5)
 
 
 @pytest.mark.parametrize(("density", "implementation"), [(0.0, None), (0.2, None), (1.0, None), (0.2, "dense")])
@@ -70,16 +71,24 @@ def test_products_of_csr_weights(density, implementation, rng):
     with_values = lambda values: CSR(values, stored.indptr, stored.indices, stored.shape)
     call = lambda x, values: jnp.sin(spmm(product, x, with_values(values)))
     want = lambda x, values: jnp.sin(x @ with_values(values).to_dense())
-    assert_near(call(xs, stored.values), want(xs, stored.values), 1e-5)
-    assert_near(jax.vmap(call, (0, None))(xs, stored.values), want(xs, stored.values), 1e-5)
-    many = jnp.stack([stored.values, 2 * stored.values, 3 * stored.values])
-    assert_near(jax.vmap(call)(xs, many), jax.vmap(want)(xs, many), 1e-5)
     loss = lambda fn: lambda x, values: jnp.sum(fn(x, values) ** 2)
-    assert_near(jax.jit(jax.grad(loss(call), (0, 1)))(xs, stored.values), jax.grad(loss(want), (0, 1))(xs, stored.values), 1e-5)
-    moving = (xs, stored.values), (jnp.cos(xs), jnp.cos(stored.values))
-    assert_near(jax.jvp(call, *moving), jax.jvp(want, *moving), 1e-5)
-    twice = lambda fn: jax.grad(lambda x: jnp.sum(jax.grad(loss(fn))(x, stored.values) ** 2))(xs)
-    assert_near(twice(call), twice(want), 1e-5)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def of(fn, xs, values):
+        return {
+            "value": fn(xs, values),
+            "batch of x": jax.vmap(fn, (0, None))(xs, values),
+            "batch of values": jax.vmap(fn)(xs, jnp.stack([values, 2 * values, 3 * values])),
+            "gradients": jax.grad(loss(fn), (0, 1))(xs, values),
+            "jvp": jax.jvp(fn, (xs, values), (jnp.cos(xs), jnp.cos(values))),
+            "second derivative": jax.grad(lambda x: jnp.sum(jax.grad(loss(fn))(x, values) ** 2))(xs),
+        }
+
+    got, expected = of(call, xs, stored.values), of(want, xs, stored.values)
+    for name in expected:
+        with of_case(name):
+            assert_near(got[name], expected[name], 1e-5)
+    assert_near(call(xs, stored.values), expected["value"], 1e-5)
     g = random((3, 7, 40), rng)
     sampled = jnp.einsum("abk,abn->kn", xs, g, precision="highest")
     assert_near(sddmm(product, xs, g), values_at(sampled, tesa, CSR_LAYOUT), 1e-5)

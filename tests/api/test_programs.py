@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from api.programs import assert_near, mask_of, masked, random
+from api.programs import assert_near, assert_sides_near, mask_of, masked, random
+from batches import batches
 
 import sparta_jax as sj
 
@@ -65,18 +66,23 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_equals_the_masked_program(name, rng):
-    fn = PROGRAMS[name]
+@pytest.mark.parametrize("names", batches(PROGRAMS, 6))
+def test_equals_the_masked_program(names, rng):
+    """So do its gradients, and what it computes of packed params."""
     tesa = sj.TeSA(mask_of((40, 40), 0.4, rng))
-    w, x = random((40, 40), rng) / 6, random((6, 40), rng)
-    fast, want = sj.sparsify(fn, tesa, implementation="xla"), masked(fn, tesa)
-    assert_near(fast(w, x), want(w, x))
-    assert_near(fast(fast.pack(w, x), x), want(w, x))
-    if name == "two host functions":
-        return  # a host function has no derivative
-    loss = lambda f: lambda w, x: sum(jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(f(w, x)))
-    assert_near(jax.grad(loss(fast), (0, 1))(w, x), jax.grad(loss(want), (0, 1))(w, x))
+    args = random((40, 40), rng) / 6, random((6, 40), rng)
+
+    def both(name, w, x):
+        fn = PROGRAMS[name]
+        fast, want = sj.sparsify(fn, tesa, implementation="xla"), masked(fn, tesa)
+        packed = fast.pack(w, x)
+        values = (fast(w, x), fast(packed, x)), (want(w, x),) * 2
+        if name == "two host functions":
+            return values  # a host function has no derivative
+        loss = lambda f: lambda w, x: sum(jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(f(w, x)))
+        return tuple((of, jax.grad(loss(f), (0, 1))(w, x)) for of, f in zip(values, (fast, want), strict=True))
+
+    assert_sides_near({name: functools.partial(both, name) for name in names}, dict.fromkeys(names, args))
 
 
 def test_a_traced_closure_cannot_be_packed(rng):
@@ -89,5 +95,5 @@ def test_a_traced_closure_cannot_be_packed(rng):
             fast.pack(w, x)
         return jnp.sum(fast(w, x))
 
-    want = jax.grad(lambda s: jnp.sum(x @ (jnp.where(tesa.mask, w, 0) * s)))(2.0)
+    want = jax.jit(jax.grad(lambda s: jnp.sum(x @ (jnp.where(tesa.mask, w, 0) * s))))(2.0)
     assert_near(jax.grad(scaled)(2.0), want)

@@ -1,11 +1,13 @@
 """Compaction keeps every value: a program on views of its values equals the program on masked operands, constants folded."""
 
 import zlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import batches, of_case, together
 from interpreters.cases import CASES, DERIVED
 from interpreters.test_rules import draw_cells, trace_case
 
@@ -20,48 +22,62 @@ MASKS = ["channel", "element", "dead"]
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 4))]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("names", batches(CASES))
 @pytest.mark.parametrize("seed", SEEDS)
-def test_values_are_those_of_the_masked_program(name, seed):
-    trial = Trial(name, seed)
-    for got, want in zip(trial.compact(trial.values), trial.masked(trial.values), strict=True):
-        assert_near(got, want, f"{trial.kinds}")
+def test_values_are_those_of_the_masked_program(names, seed):
+    def values(trial, given):
+        return trial.compact(given), trial.masked(given)
+
+    for trial, (got, expected) in compiled(values, names, seed):
+        with of_case(trial.name):
+            for g, e in zip(got, expected, strict=True):
+                assert_near(g, e, f"{trial.kinds}")
 
 
-@pytest.mark.parametrize("name", DERIVED)
+@pytest.mark.parametrize("names", batches(DERIVED))
 @pytest.mark.parametrize("seed", SEEDS)
-def test_gradients_are_those_of_the_masked_program(name, seed):
-    trial = Trial(name, seed)
-    floating = [i for i, x in enumerate(trial.values) if jnp.issubdtype(x.dtype, jnp.floating)]
+def test_gradients_are_those_of_the_masked_program(names, seed):
+    def gradients(trial, given):
+        floating = [i for i, x in enumerate(given) if jnp.issubdtype(x.dtype, jnp.floating)]
 
-    def gradient(run):
-        def scalar(inexact):
-            values = list(trial.values)
-            for i, x in zip(floating, inexact, strict=True):
-                values[i] = x
-            outs = [y for y in run(values) if jnp.issubdtype(jnp.result_type(y), jnp.floating)]
-            return sum(jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)) for y in outs)
+        def gradient(run):
+            def scalar(inexact):
+                values = list(given)
+                for i, x in zip(floating, inexact, strict=True):
+                    values[i] = x
+                outs = [y for y in run(values) if jnp.issubdtype(jnp.result_type(y), jnp.floating)]
+                return sum(jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)) for y in outs)
 
-        return jax.jit(jax.grad(scalar))([trial.values[i] for i in floating])
+            return dict(zip(floating, jax.grad(scalar)([given[i] for i in floating]), strict=True))
 
-    for i, got, want in zip(floating, gradient(trial.compact), gradient(trial.masked), strict=True):
-        live = trial.cells[i] != ZERO
-        assert_near(jnp.where(live, got, 0), jnp.where(live, want, 0), f"{trial.kinds}")
+        return gradient(trial.compact), gradient(trial.masked)
+
+    for trial, (got, expected) in compiled(gradients, names, seed):
+        with of_case(trial.name):
+            for i in expected:
+                live = lambda gradient, cells=trial.cells[i]: np.where(cells != ZERO, gradient, np.zeros_like(gradient))
+                assert_near(live(got[i]), live(expected[i]), f"{trial.kinds}")
+
+
+def compiled(fn, names, seed):
+    """Each case's trial with what `fn(trial, values)` gives, all from one compiled program."""
+    trials = [Trial(name, seed) for name in names]
+    results = together({t.name: partial(fn, t) for t in trials}, optimized=False)([(t.values,) for t in trials])
+    return zip(trials, jax.device_get(results), strict=True)
 
 
 class Trial:
     """A case with some operands masked params and the others data."""
 
     def __init__(self, name, seed):
-        self.program, operands = trace_case(name)
+        self.name, (self.program, operands) = name, trace_case(name)
         rng = np.random.default_rng([zlib.crc32(name.encode()), seed])
         self.kinds = [rng.choice(["data", *MASKS], p=[0.4, 0.35, 0.2, 0.05]) for _ in operands]
         if all(kind == "data" for kind in self.kinds):
             self.kinds = ["channel" if i == 0 else kind for i, kind in enumerate(self.kinds)]
         self.cells = [self.draw_fact(rng, o.shape, kind) for o, kind in zip(operands, self.kinds, strict=True)]
         draws = [np.asarray(o.draw(rng)) for o in operands]
-        zero = [np.where(c == ZERO, np.zeros((), x.dtype), x) for c, x in zip(self.cells, draws, strict=True)]
-        self.values = [jnp.asarray(x) for x in zero]
+        self.values = [np.where(c == ZERO, np.zeros((), x.dtype), x) for c, x in zip(self.cells, draws, strict=True)]
         self.params = {v for v, kind in zip(self.program.inputs, self.kinds, strict=True) if kind != "data"}
 
     @staticmethod

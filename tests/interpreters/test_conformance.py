@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from batches import batches, of_case
 
 from sparta_jax import sparsify
 from sparta_jax.interpreters.jaxprs import INLINED, flatten, trace
@@ -66,11 +67,12 @@ def maskable(args: list) -> tuple[int, ...]:
 GROUPS = groups()
 
 
-@pytest.mark.parametrize("name", GROUPS)
-def test_some_uses_keep_their_meaning(name):
-    trials = trials_of(some(GROUPS[name]), seed(name))
+@pytest.mark.parametrize("names", batches(GROUPS, TOGETHER))
+def test_some_uses_keep_their_meaning(names):
+    """Compiled, all; op by op, two of a batch: the others by `make test-full`."""
+    trials = [trial for name in names for trial in trials_of(some(GROUPS[name]), seed(name))]
     check_compiled(trials)
-    check_op_by_op(*spread([t for t in trials if t.kind], 1))
+    check_op_by_op(*spread([t for t in trials if t.kind], 2))
 
 
 @pytest.mark.slow
@@ -123,8 +125,11 @@ def check_compiled(trials: list[Trial]) -> None:
     """All together: there is one program to compile."""
 
     def run(args, masked):
-        pairs = zip(trials, args, masked, strict=True)
-        return [(t.fast(*a), t.use.dyn_fun(*m)) for t, a, m in pairs]
+        results = []
+        for trial, a, m in zip(trials, args, masked, strict=True):
+            with of_case(trial.use.fullname):
+                results.append((trial.fast(*a), trial.use.dyn_fun(*m)))
+        return results
 
     with jax.numpy_dtype_promotion("standard"):
         results = jax.jit(run)([t.args for t in trials], [t.masked for t in trials])

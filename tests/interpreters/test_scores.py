@@ -1,9 +1,12 @@
 """Masked scores: which weights of a softmax are called zero, and that they may be taken as such."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import batches, of_case, together
 
 from sparta_jax.interpreters.facts import LIVE, ZERO, Fact
 from sparta_jax.interpreters.jaxprs import bind, evaluate, trace
@@ -92,25 +95,37 @@ def test_the_weights_that_are_zero(name, strict):
     assert strict or bool(facts.freedom.taken) == (WEIGHTS[name][1] is not WEIGHTS[name][2])
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
-def test_what_is_called_zero_is(name, rng):
+@pytest.mark.parametrize("names", batches(WEIGHTS))
+def test_what_is_called_zero_is(names, rng):
     """Scores of an ordinary size: every variable is zero where it is called so, and the output does not need the rest."""
-    program, facts = analysed(name, strict=False)
-    scores = jnp.asarray(rng.normal(size=(4, 4)), jnp.float32)
+    found = {name: analysed(name, strict=False) for name in names}
+    scores = rng.normal(size=(4, 4)).astype(np.float32)
+    run = together({name: partial(whole_and_killed, *found[name]) for name in names}, optimized=False)
+    results = run([(scores,) for _ in names])
+    for (name, (program, facts)), (values, expected, got) in zip(found.items(), results, strict=True):
+        with of_case(name):
+            for variable, value in zip(variables_of(program), values, strict=True):
+                zero = facts.value(variable).value.elements() == ZERO
+                assert (np.asarray(value)[zero] == 0).all()
+            np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-7)
 
-    def check(variable, value):
-        zero = facts.value(variable).value.elements() == ZERO
-        assert (np.asarray(value)[zero] == 0).all()
-        return value
 
+def whole_and_killed(program, facts, scores):
+    """The values of all variables and the output, and the output where in every variable is killed what may be."""
+
+    def run(change):
+        step = lambda e, values: [change(v, x) for v, x in zip(e.outputs, bind(e, values), strict=True)]
+        return evaluate(program, [change(program.inputs[0], scores)], step)[0]
+
+    values = {}
+    keep = lambda variable, value: values.setdefault(variable, value)
     kill = lambda variable, value: jnp.where(facts.live(variable).elements(), value, jnp.zeros((), value.dtype))
-    run = lambda change: evaluate(
-        program,
-        [change(program.inputs[0], scores)],
-        lambda e, values: [change(v, x) for v, x in zip(e.outputs, bind(e, values), strict=True)],
-    )
-    got, expected = run(kill), run(check)
-    np.testing.assert_allclose(got[0], expected[0], rtol=1e-6, atol=1e-7)
+    expected = run(keep)
+    return [values[v] for v in variables_of(program)], expected, run(kill)
+
+
+def variables_of(program):
+    return [*program.inputs, *(v for e in program.equations for v in e.outputs)]
 
 
 def test_the_gradient_meets_the_same_zeros():

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import batches, of_case
 from interpreters.cases import CASES
 from interpreters.precision import L, c, mark, names
-from interpreters.test_rules import Trial
+from interpreters.test_rules import Trial, run
 from jax import lax
 
 import sparta_jax as sj
@@ -68,17 +69,18 @@ def test_uniform_axes(name):
     assert {k: found[named[k]] & sizes(named[k]) for k in expected} == expected
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_nothing_varies_along_a_uniform_axis(name):
+@pytest.mark.parametrize("names", batches(CASES))
+def test_nothing_varies_along_a_uniform_axis(names):
     for seed, kind in enumerate(["channel", "live, const"]):
-        trial = Trial(name, seed, kind)
-        found = uniform_axes(trial.program, trial.facts)
-        _, values = trial.run(trial.draw())
-        for variable, value in values.items():
-            cells = trial.cells(variable)
-            value = np.where(cells == ZERO, np.zeros_like(value), value)
-            for axis in found[variable]:
-                assert not varies(value, cells != LIVE, axis), f"{kind}: {variable.aval} varies along axis {axis}"
+        trials = [Trial(name, seed, kind) for name in names]
+        for trial, (_, values) in zip(trials, run(trials), strict=True):
+            with of_case(trial.name):
+                found = uniform_axes(trial.program, trial.facts)
+                for variable, value in values.items():
+                    cells = trial.cells(variable)
+                    value = np.where(cells == ZERO, np.zeros_like(value), value)
+                    for axis in found[variable]:
+                        assert not varies(value, cells != LIVE, axis), f"{kind}: {variable.aval} varies along axis {axis}"
 
 
 def varies(value: np.ndarray, fixed: np.ndarray, axis: int) -> bool:

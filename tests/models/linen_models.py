@@ -41,11 +41,13 @@ class MobileNet(nn.Module):
 class Decoder(nn.Module):
     """Causal attention, a tied embedding."""
 
+    layers: int = 2
+
     @nn.compact
     def __call__(self, tokens):
         embed = nn.Embed(11, 16)
         x = embed(tokens) + self.param("position", nn.initializers.normal(0.3), (8, 16))[: tokens.shape[1]]
-        for _ in range(2):
+        for _ in range(self.layers):
             x = x + nn.MultiHeadDotProductAttention(4)(nn.LayerNorm()(x), mask=nn.make_causal_mask(tokens))
             x = x + nn.Dense(16)(nn.gelu(nn.Dense(32)(nn.LayerNorm()(x))))
         return embed.attend(nn.LayerNorm()(x))
@@ -68,6 +70,11 @@ MODELS = {
     "decoder": lambda: built(Decoder(), tokens_of(2, 6, high=11)),
     "lstm": lambda: built(Recurrent(), *data_of((2, 5, 6))),
 }
+
+
+def shallow_decoder() -> Model:
+    """A decoder of one layer."""
+    return built(Decoder(layers=1), tokens_of(2, 6, high=11))
 
 
 def stacked_decoder(layers: int = 2):

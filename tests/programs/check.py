@@ -85,7 +85,7 @@ class Trial:
             outs, pull = jax.vjp(run, params, floats)
             return outs, pull(draw(outs))
 
-        parts = host.run(both, self.params, floats) if self.on_host else both(self.params, floats)
+        parts = host.run(both, self.params, floats) if self.on_host else jax.jit(both)(self.params, floats)
         return [jax.tree.leaves(part) for part in parts]
 
     def _floats(self) -> list:
@@ -182,16 +182,24 @@ class Trial:
         facts, program = followed.facts, followed.program
         if all(facts.value(v).value.cells.min(initial=LIVE) == LIVE for e in program.equations for v in e.outputs):
             return None
-        seen: list[dict] = [{}, {}]
-        for values, data in zip(seen, (self.data, self.other_data), strict=True):
-            given = [*self.masked(self.params), *data]
+        results = [v for e in program.equations for v in e.outputs]
+        compute = host.step if self.on_host else bind
 
-            def step(equation, operands, values=values):
-                outs = host.step(equation, operands) if self.on_host else bind(equation, operands)
-                values.update(zip(equation.outputs, outs, strict=True))
+        def every(given):
+            found: dict = {}
+
+            def step(equation, operands):
+                outs = compute(equation, operands)
+                found.update(zip(equation.outputs, outs, strict=True))
                 return outs
 
             evaluate(program, given, step)
+            return [found[v] for v in results]
+
+        run = every if self.on_host else jax.jit(every)
+        seen = [
+            dict(zip(results, run([*self.masked(self.params), *data]), strict=True)) for data in (self.data, self.other_data)
+        ]
         for equation in program.equations:
             for v in equation.outputs:
                 constant = facts.value(v).value.elements() != LIVE
@@ -210,7 +218,7 @@ class Trial:
             analysis = self.analysis(tree, inline_remat=True, data=data)
             return analysis.run_packed(analysis.call.packed, analysis.call.leaves)
 
-        out = host.run(run, tree, self.data) if self.on_host else run(tree, self.data)
+        out = host.run(run, tree, self.data) if self.on_host else jax.jit(run)(tree, self.data)
         return self._compare("packed", [jax.tree.leaves(out)], want[:1])
 
 

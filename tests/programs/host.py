@@ -141,6 +141,46 @@ def _pad(x, fill, *, padding_config, **_):
     return x
 
 
+def _convolve(x, w, *, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, **params):
+    lhs, rhs, out = dimension_numbers
+
+    def spread(a, pads, steps):
+        along = [(*pad, step - 1) for pad, step in zip(pads, steps, strict=True)]
+        return _pad(a, 0, padding_config=[(0, 0, 0), (0, 0, 0), *along])
+
+    x = spread(x.transpose(lhs), padding, lhs_dilation)
+    w = spread(w.transpose(rhs), [(0, 0)] * len(padding), rhs_dilation)
+    if any(n < k for n, k in zip(x.shape[2:], w.shape[2:], strict=True)):
+        return None
+    batches, groups = params["batch_group_count"], params["feature_group_count"]
+    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], tuple(range(2, x.ndim)))
+    windows = windows[(slice(None), slice(None), *(slice(None, None, s) for s in window_strides))]
+    windows = windows.reshape(batches, x.shape[0] // batches, groups, x.shape[1] // groups, *windows.shape[2:])
+    w = w.reshape(batches, groups, w.shape[0] // (batches * groups), *w.shape[1:])
+    at, over = "stuv"[: len(padding)], "wxyz"[: len(padding)]
+    y = np.einsum(f"bngi{at}{over},bgoi{over}->nbgo{at}", windows, w, optimize=True)
+    return y.reshape(y.shape[0], -1, *y.shape[4:]).transpose(np.argsort(out))
+
+
+def _scatter_add(x, indices, updates, *, dimension_numbers, mode, **_):
+    """Window by window; one that does not fit is left out, or moved inside where the mode is to clip."""
+    d, out = dimension_numbers, np.array(x)
+    sizes = np.ones(x.ndim, int)
+    sizes[np.delete(np.arange(x.ndim), [*d.inserted_window_dims, *d.operand_batching_dims])] = [
+        updates.shape[a] for a in d.update_window_dims
+    ]
+    many = np.moveaxis(updates, d.update_window_dims, range(-len(d.update_window_dims), 0))
+    for at in np.ndindex(indices.shape[:-1]):
+        start = np.zeros(x.ndim, int)
+        start[list(d.scatter_dims_to_operand_dims)] = indices[at]
+        start[list(d.operand_batching_dims)] = [at[a] for a in d.scatter_indices_batching_dims]
+        if mode == jax.lax.GatherScatterMode.CLIP:
+            start = np.clip(start, 0, x.shape - sizes)
+        if (start >= 0).all() and (start + sizes <= x.shape).all():
+            out[tuple(map(slice, start, start + sizes))] += many[at].reshape(sizes)
+    return out
+
+
 def _dynamic_update_slice(x, update, *starts, **_):
     out = np.array(x)
     at = [int(np.clip(s, 0, n - m)) for s, n, m in zip(starts, x.shape, update.shape, strict=True)]
@@ -166,6 +206,7 @@ TABLE: dict[str, Callable] = {
     **{n: _plain(getattr(np, n)) for n in ("exp", "exp2", "log", "log1p", "expm1", "sin", "cos", "tanh", "sqrt", "square")},
     "cumsum": _running(np.cumsum),
     "cumprod": _running(np.cumprod),
+    "conv_general_dilated": _convolve,
     "dot_general": _dot_general,
     "reshape": _reshape,
     "mul": _plain(np.multiply),
@@ -182,6 +223,7 @@ TABLE: dict[str, Callable] = {
     "argmax": lambda x, *, axes, **_: np.argmax(x, axes[0]),
     "argmin": lambda x, *, axes, **_: np.argmin(x, axes[0]),
     "pad": _pad,
+    "scatter-add": _scatter_add,
     "sort": _sort,
     "dynamic_update_slice": _dynamic_update_slice,
     "convert_element_type": lambda x, *, new_dtype, **_: x.astype(new_dtype),

@@ -59,6 +59,10 @@ def test_gradients_are_those_of_the_masked_program(names, seed):
                 assert_near(live(got[i]), live(expected[i]), f"{trial.kinds}")
 
 
+def test_a_tangent_may_vary_where_its_result_does_not():
+    test_gradients_are_those_of_the_masked_program(("custom_jvp, zero with a tangent",), 4)
+
+
 def compiled(fn, names, seed):
     """Each case's trial with what `fn(trial, values)` gives, all from one compiled program."""
     trials = [Trial(name, seed) for name in names]

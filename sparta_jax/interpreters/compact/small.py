@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from jax import lax
 
 from ...grid import reshape_groups
 from ..jaxprs import Constant, Equation, Program, Variable, apply, body
-from .derivative import with_derivative
+from .derivative import is_inexact, jvp_program, with_derivative
 from .elementwise import is_elementwise
 
 SMALL: dict[str, Callable] = {}
@@ -45,12 +46,12 @@ def evaluate_small(equation: Equation, values: Sequence[jax.Array]) -> list[jax.
     return apply(equation, [expanded(v, a.shape) for v, a in zip(values, equation.inputs, strict=True)])
 
 
-def run_small(program: Program, inputs: Sequence[jax.Array]) -> list[jax.Array]:
+def run_small(program: Program, inputs: Sequence[jax.Array], evaluate: Callable = evaluate_small) -> list[jax.Array]:
     """The outputs of a program on such arrays."""
     env: dict[Variable, jax.Array] = {**program.constants, **dict(zip(program.inputs, inputs, strict=True))}
     read = lambda atom: atom.value if isinstance(atom, Constant) else env[atom]
     for equation in program.equations:
-        env.update(zip(equation.outputs, evaluate_small(equation, [read(a) for a in equation.inputs]), strict=True))
+        env.update(zip(equation.outputs, evaluate(equation, [read(a) for a in equation.inputs]), strict=True))
     return [jnp.asarray(read(a)) for a in program.outputs]
 
 
@@ -203,7 +204,23 @@ def windowed(equation: Equation) -> list[int]:
 
 @small("custom_jvp_call")
 def custom_jvp_call_small(equation: Equation, *values: jax.Array) -> list[jax.Array]:
-    """The body, with the user's own derivative."""
-    program = body(equation)
-    derivative = lambda program, *xs: run_small(program, xs)
-    return with_derivative(lambda *xs: run_small(program, xs), derivative, equation, values)
+    """The body, with the user's own derivative. Along an axis where a tangent varies its result has its whole size, too."""
+    count = len(equation.outputs)
+    moving = lambda items, atoms: [x for x, a in zip(items, atoms, strict=True) if is_inexact(a.aval)]
+
+    def derivative(program: Program, *xs: jax.Array, evaluate: Callable = evaluate_small) -> list[jax.Array]:
+        results = run_small(program, xs, evaluate)
+        for i, dot in zip(moving(range(count), equation.outputs), range(count, len(results)), strict=True):
+            results[i], results[dot] = _alike([results[i], results[dot]])
+        return results
+
+    sizes = partial(derivative, jvp_program(equation), evaluate=_without_derivative)  # which may call the function again
+    found = jax.eval_shape(sizes, *values, *moving(values, equation.inputs))
+    primal = lambda *xs: [expanded(y, like.shape) for y, like in zip(run_small(body(equation), xs), found[:count], strict=True)]
+    return with_derivative(primal, derivative, equation, values)
+
+
+def _without_derivative(equation: Equation, values: Sequence[jax.Array]) -> list[jax.Array]:
+    if equation.name == "custom_jvp_call":
+        return run_small(body(equation), values, _without_derivative)
+    return evaluate_small(equation, values)

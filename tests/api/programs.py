@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from batches import of_case
+from batches import of_case, together
 
 import sparta_jax as sj
 
@@ -79,14 +79,7 @@ def assert_near(got, want, tolerance: float = 1e-5) -> None:
 
 def assert_sides_near(sides: dict[str, Callable], args: dict[str, tuple], tolerance: Callable = lambda name: 1e-5) -> None:
     """By case: `sides[name](*args[name])` gives what was computed and what is expected. One compiled program of all of them."""
-
-    def run(args):
-        found = {}
-        for name, both in sides.items():
-            with of_case(name):
-                found[name] = both(*args[name])
-        return found
-
-    for name, (got, want) in jax.jit(run)(args).items():
+    results = together(sides)([args[name] for name in sides])
+    for name, (got, want) in zip(sides, results, strict=True):
         with of_case(name):
             assert_near(got, want, tolerance(name))

@@ -1,20 +1,18 @@
 """A sparsified function under every transformation equals the masked program under it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from api.programs import assert_near, mask_of, random
-from batches import batches, of_case
+from batches import batches, of_case, together
 
 import sparta_jax as sj
-from sparta_jax.kernels import native
+from tests.kernels.native_cases import need_native
 
-IMPLEMENTATIONS = [
-    None,
-    "xla",
-    pytest.param("native", marks=pytest.mark.skipif(native.why_unavailable() is not None, reason="native kernels")),
-]
+IMPLEMENTATIONS = [None, "xla", pytest.param("native", marks=need_native())]
 
 
 def model(params, x):
@@ -98,15 +96,8 @@ def test_packed_params(setting, wanted):
 
 def assert_all_near(names, fast, params, x, wanted):
     """In one compiled program."""
-
-    def run(params, x):
-        found = {}
-        for name in names:
-            with of_case(name):
-                found[name] = TRANSFORMS[name](fast, params, x)
-        return found
-
-    for name, got in jax.jit(run)(params, x).items():
+    run = together({name: functools.partial(TRANSFORMS[name], fast) for name in names})
+    for name, got in zip(names, run([(params, x)] * len(names)), strict=True):
         with of_case(name):
             assert_near(got, wanted[name])
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from ..jaxprs import Equation, Program, apply, trace
+from ..jaxprs import Atom, Equation, Program, apply, trace
 
 
 def with_derivative(primal: Callable, derivative: Callable, equation: Equation, values: Sequence) -> list:
@@ -21,11 +21,11 @@ def with_derivative(primal: Callable, derivative: Callable, equation: Equation, 
 
     @call.defjvp
     def call_jvp(primals, tangents):
-        dots = [t for t, a in zip(tangents, equation.inputs, strict=True) if is_inexact(a.aval)]
+        dots = moving(equation.inputs, tangents)
         results = list(derivative(jvp_program(equation), *primals, *dots))
         outs, dots = results[: len(equation.outputs)], iter(results[len(equation.outputs) :])
         zero = lambda out: np.zeros(np.shape(out), jax.dtypes.float0)
-        tangents = [next(dots) if is_inexact(v.aval) else zero(o) for o, v in zip(outs, equation.outputs, strict=True)]
+        tangents = [next(dots) if _is_inexact(v.aval) else zero(o) for o, v in zip(outs, equation.outputs, strict=True)]
         return tuple(outs), tuple(tangents)
 
     return list(call(*values))
@@ -34,15 +34,15 @@ def with_derivative(primal: Callable, derivative: Callable, equation: Equation, 
 def jvp_program(equation: Equation) -> Program:
     """`(*operands, *tangents) -> (*results, *tangents)` of a call, tangents of what has them alone."""
     structs = [jax.ShapeDtypeStruct(a.shape, a.aval.dtype) for a in equation.inputs]
-    inexact = [i for i, a in enumerate(equation.inputs) if is_inexact(a.aval)]
+    inexact = [i for i, a in enumerate(equation.inputs) if _is_inexact(a.aval)]
 
     def moved(operands, tangents):
-        def call(*moving):
-            given = dict(zip(inexact, moving, strict=True))
+        def call(*xs):
+            given = dict(zip(inexact, xs, strict=True))
             return apply(equation, [given.get(i, x) for i, x in enumerate(operands)])
 
         outs, dots = jax.jvp(call, [operands[i] for i in inexact], tangents)
-        return outs, [d for d, v in zip(dots, equation.outputs, strict=True) if is_inexact(v.aval)]
+        return outs, moving(equation.outputs, dots)
 
     return trace(moved, structs, [structs[i] for i in inexact])[0]
 
@@ -57,9 +57,9 @@ def with_pullback(primal: Callable, pull: Callable, equation: Equation, values: 
     call = jax.custom_vjp(lambda *xs: tuple(primal(*xs)))
 
     def backward(xs, cotangents):
-        given = [c for c, v in zip(cotangents, equation.outputs, strict=True) if is_inexact(v.aval)]
+        given = moving(equation.outputs, cotangents)
         found = iter(pull(vjp_program(equation), *xs, *given))
-        return tuple(next(found) if is_inexact(a.aval) else None for a in equation.inputs)
+        return tuple(next(found) if _is_inexact(a.aval) else None for a in equation.inputs)
 
     call.defvjp(lambda *xs: (call(*xs), xs), backward)
     return list(call(*values))
@@ -68,22 +68,26 @@ def with_pullback(primal: Callable, pull: Callable, equation: Equation, values: 
 def vjp_program(equation: Equation) -> Program:
     """`(*operands, *cotangents) -> cotangents` of a call, of what has tangents."""
     structs = [jax.ShapeDtypeStruct(a.shape, a.aval.dtype) for a in equation.inputs]
-    inexact = [i for i, a in enumerate(equation.inputs) if is_inexact(a.aval)]
+    inexact = [i for i, a in enumerate(equation.inputs) if _is_inexact(a.aval)]
 
     def pulled(operands, cotangents):
-        def call(*moving):
-            given = dict(zip(inexact, moving, strict=True))
+        def call(*xs):
+            given = dict(zip(inexact, xs, strict=True))
             return apply(equation, [given.get(i, x) for i, x in enumerate(operands)])
 
         _, pull = jax.vjp(call, *(operands[i] for i in inexact))
         given = iter(cotangents)
         zero = lambda v: np.zeros(v.shape, jax.dtypes.float0)
-        return pull([next(given) if is_inexact(v.aval) else zero(v) for v in equation.outputs])
+        return pull([next(given) if _is_inexact(v.aval) else zero(v) for v in equation.outputs])
 
-    outs = [jax.ShapeDtypeStruct(v.shape, v.aval.dtype) for v in equation.outputs if is_inexact(v.aval)]
+    outs = [jax.ShapeDtypeStruct(v.shape, v.aval.dtype) for v in equation.outputs if _is_inexact(v.aval)]
     return trace(pulled, structs, outs)[0]
 
 
-def is_inexact(aval) -> bool:
-    """Whether values of this type have tangents of their own dtype."""
+def moving(atoms: Sequence[Atom], items: Sequence) -> list:
+    """The items of the atoms that have tangents."""
+    return [x for a, x in zip(atoms, items, strict=True) if _is_inexact(a.aval)]
+
+
+def _is_inexact(aval) -> bool:
     return jax.dtypes.issubdtype(aval.dtype, np.inexact)

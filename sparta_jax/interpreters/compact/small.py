@@ -16,7 +16,7 @@ from jax import lax
 
 from ...grid import reshape_groups
 from ..jaxprs import Constant, Equation, Program, Variable, apply, body
-from .derivative import is_inexact, jvp_program, with_derivative
+from .derivative import jvp_program, moving, with_derivative
 from .elementwise import is_elementwise
 
 SMALL: dict[str, Callable] = {}
@@ -206,16 +206,15 @@ def windowed(equation: Equation) -> list[int]:
 def custom_jvp_call_small(equation: Equation, *values: jax.Array) -> list[jax.Array]:
     """The body, with the user's own derivative. Along an axis where a tangent varies its result has its whole size, too."""
     count = len(equation.outputs)
-    moving = lambda items, atoms: [x for x, a in zip(items, atoms, strict=True) if is_inexact(a.aval)]
 
     def derivative(program: Program, *xs: jax.Array, evaluate: Callable = evaluate_small) -> list[jax.Array]:
         results = run_small(program, xs, evaluate)
-        for i, dot in zip(moving(range(count), equation.outputs), range(count, len(results)), strict=True):
+        for i, dot in zip(moving(equation.outputs, range(count)), range(count, len(results)), strict=True):
             results[i], results[dot] = _alike([results[i], results[dot]])
         return results
 
     sizes = partial(derivative, jvp_program(equation), evaluate=_without_derivative)  # which may call the function again
-    found = jax.eval_shape(sizes, *values, *moving(values, equation.inputs))
+    found = jax.eval_shape(sizes, *values, *moving(equation.inputs, values))
     primal = lambda *xs: [expanded(y, like.shape) for y, like in zip(run_small(body(equation), xs), found[:count], strict=True)]
     return with_derivative(primal, derivative, equation, values)
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import jax
-import numpy as np
-
 from ....grid import Grid
 from ...facts import Fact, both
-from ...jaxprs import Atom, Equation, Program, apply, body
+from ...jaxprs import Equation, Program, apply, body
 from ...propagate import propagate
 from ...registry import backward_rules
-from ..derivative import with_derivative, with_pullback
+from ..derivative import moving, with_derivative, with_pullback
 from ..emission import Emission, Held, compacts
 from ..view import View
 from .bodies import used_of
@@ -55,11 +52,6 @@ def _called(
     else:
         outs = attach(inner(body(equation), views, wanted), derivative, equation, values)
     return [Held(v, y) for v, y in zip(wanted, outs, strict=True)]
-
-
-def moving(atoms: Sequence[Atom], items: Sequence) -> list:
-    """The items of the atoms that have tangents."""
-    return [x for a, x in zip(atoms, items, strict=True) if jax.dtypes.issubdtype(a.aval.dtype, np.inexact)]
 
 
 def call_views(emission: Emission, equation: Equation) -> tuple[list[View], list[View]]:

@@ -175,7 +175,48 @@ class Attention:
         return f"{self.batch}x{self.heads} heads, {self.queries}x{self.keys}, size {self.size}"
 
 
-Problem = SpMM | SDDMM | Attention
+@dataclasses.dataclass(frozen=True)
+class MLP:
+    """`down(up(x))`, or `down(up(x) * gate(x))`: products one behind the other.
+
+    Attributes:
+      operation: how it is written, a `sparta_jax.fused.Operation`: a kernel is given the operands as that has them.
+      up, gate, down: what is asked of each product by itself.
+    """
+
+    operation: Any
+    up: SpMM
+    gate: SpMM | None
+    down: SpMM
+    device: Device
+    layout: Layout = DENSE
+
+    @property
+    def products(self) -> tuple[SpMM, ...]:
+        return (self.up, self.down) if self.gate is None else (self.up, self.gate, self.down)
+
+    @property
+    def m(self) -> int:
+        return self.up.m
+
+    @property
+    def k(self) -> int:
+        return self.up.k
+
+    @property
+    def hidden(self) -> int:
+        """Columns of what lies between."""
+        return self.up.n
+
+    @property
+    def n(self) -> int:
+        return self.down.n
+
+    def __str__(self) -> str:
+        return f"{self.m}x{self.k}x{self.hidden}x{self.n}" + (" gated" if self.gate else "")
+
+
+Problem = SpMM | SDDMM | Attention | MLP
 
 
 def accumulator(*dtypes: Any) -> np.dtype:
@@ -209,7 +250,7 @@ class Kernel(Protocol):
     Attributes:
       name: unique, `<backend>_<format>_<problem>`: `"native_bsr_spmm"`.
       implementation: what a user writes as `implementation=`: `"dense"`, `"xla"`, `"native"`, `"mosaic"`, `"triton"`.
-      problem: `SpMM` or `SDDMM`.
+      problem: `SpMM`, `SDDMM`, `Attention` or `MLP`.
     """
 
     @property

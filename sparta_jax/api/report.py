@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
-from ..interpreters import Fusion, Place, Site, weight_entries
+from ..fused import FeedForward, mlp_problem
+from ..interpreters import Equation, Fusion, Mlp, Place, Site, weight_entries
 from ..kernels.gpu.costs import why_estimated
-from ..problem import DENSE, Device, SpMM
+from ..problem import CSR_LAYOUT, DENSE, Device, Problem, SpMM
+from ..products import Product
 from ..records import FusedRecord, Report, SiteRecord, Stayed
 from ..specialize import roofline
 from ..stored import layout_of, stored_bytes
@@ -24,11 +27,15 @@ def report(analysis: Analysis, device: Device) -> Report:
     loops = [(analysis.source.origins, loop) for loop in analysis.loops]
     for place in analysis.places:
         origins = place.origins
+        asked = {}
         for site in place.rewritten.sites:
             key = weight_entries(site, origins)[0].key
             layout = layout_of(stored[key]) if key in stored else DENSE
-            problem = compressed[site][0] if site in compressed else analysis.problem(site, 0, layout, device)
-            sites.append(_record(analysis, place, site, problem))
+            asked[site] = compressed[site][0] if site in compressed else analysis.problem(site, 0, layout, device)
+            sites.append(_record(analysis, place, site, asked[site]))
+        fused += [
+            _mlp(analysis, place, mlp, [asked[s] for s in mlp.sites]) for mlp in place.rewritten.mlps if _is_one(mlp, asked)
+        ]
         fused += [_fused(analysis, place, fusion, device) for fusion in place.rewritten.fusions]
         dense += [Stayed(origins.name(u.weight), u.equation.line, u.reason) for u in place.unmatched]
         loops += [(origins, loop) for loop in place.loops]
@@ -54,13 +61,29 @@ def _weightless(analysis: Analysis) -> tuple[Stayed, ...]:
     return tuple(Stayed(e.scope or e.name, e.line, WEIGHTLESS) for e in taken.values())
 
 
+def _is_one(mlp: Mlp, asked: Mapping[Site, SpMM]) -> bool:
+    return all(asked[site].layout == CSR_LAYOUT and not asked[site].transposed for site in mlp.sites)
+
+
+def _mlp(analysis: Analysis, place: Place, mlp: Mlp, asked: Sequence[SpMM]) -> FusedRecord:
+    up, *gate, down = (
+        Product(p.pattern, p.layout, analysis.chooser, p.out_dtype, p.precision, epilogue=p.epilogue) for p in asked
+    )
+    operation = FeedForward(up, gate[0] if gate else None, down)
+    return _fused_record(analysis, place, mlp.down.equation, mlp_problem(operation, asked))
+
+
 def _fused(analysis: Analysis, place: Place, fusion: Fusion, device: Device) -> FusedRecord:
     problem = fusion.operation.problem([a.aval for a in fusion.inputs], device)
+    return _fused_record(analysis, place, fusion.equation, problem)
+
+
+def _fused_record(analysis: Analysis, place: Place, equation: Equation, problem: Problem) -> FusedRecord:
     plan = analysis.chooser.plan(problem)
     return FusedRecord(
         name=type(problem).__name__.lower(),
-        scope=fusion.equation.scope,
-        line=fusion.equation.line,
+        scope=equation.scope,
+        line=equation.line,
         sizes=str(problem),
         times=place.times,
         implementation=plan.kernel.implementation,

@@ -33,6 +33,7 @@ from .jaxprs import jaxprs_in as jaxprs_in
 from .jaxprs import trace as trace
 from .losses import Loss as Loss
 from .losses import opportunities as opportunities
+from .mlps import Mlp as Mlp
 from .places import Place as Place
 from .propagate import Facts as Facts
 from .propagate import propagate as propagate

@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..fused import fused
-from ..problem import DENSE, Layout, Planner
+from ..fused import FeedForward, fused
+from ..problem import CSR_LAYOUT, DENSE, Epilogue, Layout, Planner
 from ..products import Product, apply_epilogue, spmm, spmm_epilogue
-from ..stored import Stored
+from ..stored import Stored, arrays_of
 from ..tesa import TeSA
 from .fusions import Fusion, find_fusions
 from .inner import Body, bodies_of, emit
 from .jaxprs import Atom, Constant, Equation, Program, Variable, bind, located, read
+from .mlps import Mlp, find_mlps
 from .poles import off_poles, partly_needed
 from .propagate import Facts, propagate
 from .scores import Freedom
@@ -57,7 +58,8 @@ def rewrite(
     if not found.changed:
         return found, unmatched
     taken = {*inner, *partly, *(e for site in sites for e in site.covered)}
-    return dataclasses.replace(found, fusions=tuple(find_fusions(program, taken, fixed))), unmatched
+    mlps = [mlp for mlp in find_mlps(program, sites, zeros) if partly.keys().isdisjoint(mlp.inside)]
+    return dataclasses.replace(found, fusions=tuple(find_fusions(program, taken, fixed)), mlps=tuple(mlps)), unmatched
 
 
 def _inner(body: Body, fixed: Set[Variable], planner: Planner, unroll: bool | None, freedom: Freedom | None) -> Inner:
@@ -99,6 +101,7 @@ class Rewritten:
       inner: the programs inside its equations.
       partly: which elements are needed of results that are not finite everywhere.
       fusions: its fused operations; none where nothing else is changed.
+      mlps: sites one behind the other, which may be computed as one.
     """
 
     program: Program
@@ -108,6 +111,7 @@ class Rewritten:
     inner: Mapping[Equation, tuple[Inner, ...]] = dataclasses.field(default_factory=dict)
     partly: Mapping[Equation, np.ndarray] = dataclasses.field(default_factory=dict)
     fusions: tuple[Fusion, ...] = ()
+    mlps: tuple[Mlp, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -141,8 +145,14 @@ class Rewritten:
         for v in self.zeros:
             env.setdefault(v, _Zeros)
         weights = weights or {}
+        mlps = {} if watch is not None else {mlp.down: mlp for mlp in self.mlps if _is_one(mlp, weights, {*env, *targets})}
+        inside = {step for mlp in mlps.values() for step in mlp.inside}
         for step in demanded(self.steps, targets, env.keys(), _inputs_but(weights), effects):
-            if isinstance(step, Site):
+            if step in inside:
+                continue
+            if step in mlps:
+                values = [self._mlp(mlps[step], env, weights)]
+            elif isinstance(step, Site):
                 values = [self._site(step, env, weights.get(step))]
             elif isinstance(step, Fusion):
                 values = [self._fusion(step, [_read(env, v) for v in step.inputs])]
@@ -192,14 +202,27 @@ class Rewritten:
                 y = jnp.stack([self._product(site, b, xs[b], w, []) for b, w in enumerate(weights)])
             return normal.y(y)
 
+    def _mlp(self, mlp: Mlp, env: dict[Variable, Any], weights: Mapping[Site, Sequence[Weight]]) -> jax.Array:
+        given = [weights[site][0] for site in mlp.sites]
+        up, *gate, down = (self._form(site, 0, weight) for site, weight in zip(mlp.sites, given, strict=True))
+        with located(mlp.down.equation):
+            operands = [mlp.up.normal.x(jnp.asarray(_read(env, mlp.up.x)))]
+            for site, weight in zip(mlp.sites, given, strict=True):
+                operands += [*arrays_of(weight.values), *_flat(site, [_read(env, v) for v in site.extras])]
+            y = fused(FeedForward(up, gate[0] if gate else None, down), self.planner, *operands)
+            return mlp.down.normal.y(y)
+
     def _product(self, site: Site, index: int, x: jax.Array, weight: Weight, extras: list[jax.Array]) -> jax.Array:
-        pattern = site.patterns[index] if weight.pattern is None else weight.pattern
-        product = Product(pattern, weight.layout, self.planner, site.out_dtype, site.precision, weight.transposed)
+        product = self._form(site, index, weight)
         if weight.transposed:
             return apply_epilogue(site.epilogue, spmm(product, x, weight.values), *extras)
-        if not site.epilogue:
-            return spmm(product, x, weight.values)
-        return spmm_epilogue(dataclasses.replace(product, epilogue=site.epilogue), x, weight.values, *extras)
+        return (spmm_epilogue if product.epilogue else spmm)(product, x, weight.values, *extras)
+
+    def _form(self, site: Site, index: int, weight: Weight) -> Product:
+        """The static half of a site's product; with its epilogue, which a transposed one has none of."""
+        pattern = site.patterns[index] if weight.pattern is None else weight.pattern
+        epilogue = Epilogue() if weight.transposed else site.epilogue
+        return Product(pattern, weight.layout, self.planner, site.out_dtype, site.precision, weight.transposed, epilogue)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -236,6 +259,13 @@ class Inner:
             elif isinstance(o, Constant) or o in outer.fixed:
                 constants[v] = np.zeros(())
         return Origins.of(dataclasses.replace(program, constants=constants), names)
+
+
+def _is_one(mlp: Mlp, weights: Mapping[Site, Sequence[Weight]], wanted: Set[Any]) -> bool:
+    """Whether its weights come packed by elements, and nothing inside is given or wanted."""
+    stored = [w for site in mlp.sites for w in weights.get(site, ())]
+    packed = len(stored) == len(mlp.sites) and all(w.layout == CSR_LAYOUT and not w.transposed for w in stored)
+    return packed and wanted.isdisjoint(v for step in mlp.inside for v in step.outputs)
 
 
 def _inputs_but(weights: Mapping[Site, Sequence[Weight]]) -> Callable[[Step], Sequence[Atom]]:

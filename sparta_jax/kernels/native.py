@@ -20,6 +20,7 @@ TARGETS = (
     "sparta_pack",
     "sparta_unpack",
     "sparta_csr_spmm",
+    "sparta_csr_mlp",
     "sparta_csr_sddmm",
     "sparta_csr_copy",
     "sparta_attention",

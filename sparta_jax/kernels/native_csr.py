@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +37,7 @@ def spmm(
       indptr: `i32[columns of W + 1]`, which entries a column owns.
       indices: `i32[nnz]`, the row of each entry.
       n: the size of the result's last axis.
-      threads: how many may work at once; each has scratch memory for one panel of rows.
+      threads: how many may work at once, at least one; each has scratch memory for one panel of rows.
       bias: `[n]`.
       activation: one of `ACTIVATIONS`.
       residual: `[m, n]`.
@@ -46,14 +48,11 @@ def spmm(
     Raises:
       jax.errors.JaxRuntimeError: when it runs, if the tables do not fit the values or point outside.
     """
-    m, k = x.shape
-    rows = min(PANEL_ROWS, -(-m // 16) * 16)
-    each = rows * (k + (n if transposed else 0)) * sums_dtype(np.dtype(x.dtype)).itemsize + ALIGNMENT
+    (m, k), none = x.shape, jnp.zeros((0,), x.dtype)
     results = (
         jax.ShapeDtypeStruct((m, n), x.dtype),
-        jax.ShapeDtypeStruct((max(threads, 1) * each,), jnp.uint8),  # scratch memory
+        _panels(m, k + (n if transposed else 0), np.dtype(x.dtype), threads),
     )
-    none = jnp.zeros((0,), x.dtype)
     return jax.ffi.ffi_call("sparta_csr_spmm", results)(
         x,
         values,
@@ -63,8 +62,68 @@ def spmm(
         none if residual is None else residual,
         transposed=transposed,
         activation=np.int32(ACTIVATIONS.index(activation)),
+        threads=np.int32(threads),
         isa=forced_isa(),
     )[0]
+
+
+class Layer(NamedTuple):
+    """One of several products by elements that are one call.
+
+    Attributes:
+      values: `[nnz]`, the live elements of the weight, listed by column.
+      indptr: `i32[columns + 1]`.
+      indices: `i32[nnz]`, rows.
+      bias: `[columns]`, or None.
+      activation: one of `ACTIVATIONS`.
+    """
+
+    values: jax.Array
+    indptr: Table
+    indices: Table
+    bias: jax.Array | None = None
+    activation: str | None = None
+
+
+def mlp(
+    x: jax.Array, up: Layer, gate: Layer | None, down: Layer, n: int, *, threads: int, residual: jax.Array | None = None
+) -> jax.Array:
+    """`down(up(x) * gate(x)) + residual`, or without a gate `down(up(x)) + residual`, each layer `activation(x @ W + bias)`.
+
+    Args:
+      x: `[m, k]`; all arrays are of its dtype, one of `DTYPES`.
+      up, gate, down: the layers; `up` and `gate` have as many columns as `down` has rows.
+      n: the columns of `down`.
+      threads: how many may work at once, at least one; each has scratch memory for a panel of rows of all that lies between.
+      residual: `[m, n]`.
+
+    Returns:
+      `[m, n]`. What lies between is not rounded to x's dtype.
+
+    Raises:
+      jax.errors.JaxRuntimeError: when it runs, if tables do not fit their values or one another, or point outside.
+    """
+    (m, k), none = x.shape, jnp.zeros((0,), x.dtype)
+    no_table = np.zeros((0,), np.int32)
+    layers = [up, Layer(none, no_table, no_table) if gate is None else gate, down]
+    operands = [a for layer in layers for a in (*layer[:3], none if layer.bias is None else layer.bias)]
+    hidden = up.indptr.shape[0] - 1
+    results = jax.ShapeDtypeStruct((m, n), x.dtype), _panels(m, k + hidden, np.dtype(x.dtype), threads)
+    activations = zip(("up", "gate", "down"), layers, strict=True)
+    return jax.ffi.ffi_call("sparta_csr_mlp", results)(
+        x,
+        *operands,
+        none if residual is None else residual,
+        threads=np.int32(threads),
+        isa=forced_isa(),
+        **{f"{name}_activation": np.int32(ACTIVATIONS.index(layer.activation)) for name, layer in activations},
+    )[0]
+
+
+def _panels(m: int, numbers: int, dtype: np.dtype, threads: int) -> jax.ShapeDtypeStruct:
+    """Scratch memory: a panel of as many numbers a row for each thread."""
+    rows = min(PANEL_ROWS, -(-m // 16) * 16)
+    return jax.ShapeDtypeStruct((max(threads, 1) * (rows * numbers * sums_dtype(dtype).itemsize + ALIGNMENT),), jnp.uint8)
 
 
 def sddmm(x: jax.Array, g: jax.Array, indptr: Table, indices: Table) -> jax.Array:

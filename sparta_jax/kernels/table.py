@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..problem import SDDMM, Attention, Kernel, SpMM
+from ..problem import MLP, SDDMM, Attention, Kernel, SpMM
 
-kernels: dict[type, dict[str, Kernel]] = {SpMM: {}, SDDMM: {}, Attention: {}}
+kernels: dict[type, dict[str, Kernel]] = {SpMM: {}, SDDMM: {}, Attention: {}, MLP: {}}
 
 
 def register(kernel: Kernel) -> Kernel:

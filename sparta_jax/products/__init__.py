@@ -22,6 +22,7 @@ from .device import PLATFORMS as PLATFORMS
 from .device import default_device as default_device
 from .epilogue import ACTIVATIONS as ACTIVATIONS
 from .epilogue import apply_epilogue as apply_epilogue
+from .local import spmm_here as spmm_here
 from .primitives import sddmm as sddmm
 from .primitives import sddmm_p as sddmm_p
 from .primitives import spmm as spmm

@@ -6,9 +6,11 @@ import functools
 import warnings
 from collections.abc import Callable
 
+import jax
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
+from ..stored import Stored, arrays_of
 from .avals import on_one_device, sddmm_aval, spmm_aval
 from .device import PLATFORMS, default_device
 from .problems import sddmm_problem, spmm_problem
@@ -47,3 +49,9 @@ def _inner(name: str, out_aval: Callable, problem: Callable, run: Callable) -> P
 spmm_local_p = _inner("spmm", spmm_aval, spmm_problem, _run_spmm)
 sddmm_local_p = _inner("sddmm", sddmm_aval, sddmm_problem, _run_sddmm)
 spmm_epilogue_local_p = _inner("spmm_epilogue", spmm_aval, spmm_problem, _run_spmm)
+
+
+def spmm_here(product: Product, x: jax.Array, weight: Stored, *extras: jax.Array) -> jax.Array:
+    """`spmm_epilogue` inside what one device runs."""
+    primitive = spmm_epilogue_local_p if product.epilogue else spmm_local_p
+    return primitive.bind(x, *arrays_of(weight), *extras, product=product)

@@ -1,55 +1,21 @@
 // The XLA FFI handlers of weights stored by their elements: checks, choice of the instruction set, cutting into work items.
 #include <cstring>
 
-#include "csr_products.h"
-#include "tables.h"
+#include "csr_arguments.h"
 #include "work.h"
 
 namespace sparta {
 namespace {
 
-#if defined(__x86_64__)
-constexpr Sets<CsrIsa> kSets{baseline::csr, avx2::csr, avx512::csr};
-#else
-constexpr Sets<CsrIsa> kSets{baseline::csr, nullptr, nullptr};
-#endif
-
-// The functions for arrays of one dtype, or what is wrong with these.
-ffi::ErrorOr<const CsrIsa*> csr_for(const char* name, std::string_view isa, ffi::DataType type, std::initializer_list<ffi::DataType> others) {
-  const CsrIsa* all = kSets.choose(std::string(isa));
-  if (!all) return ffi::Unexpected(invalid(name, ": this CPU does not have ", std::string(isa)));
-  const auto dtype = dtype_of(type);
-  const bool one = std::all_of(others.begin(), others.end(), [=](ffi::DataType other) { return other == type; });
-  if (!dtype || !one) return ffi::Unexpected(invalid(name, ": all arrays must be of one dtype: float32, bfloat16, float16 or float64"));
-  return all + int32_t(*dtype);
-}
-
-// Sets the tables of `w` once its sizes are there; its indices are checked where they are read.
-ffi::Error set_tables(Elements& w, const Table& indptr, const Table& indices, int64_t count) {
-  w.indptr = indptr.typed_data(), w.indices = indices.typed_data();
-  return check_columns("CSR", indptr, indices, count, w.n);
-}
-
-ffi::Error finished(bool in_range) { return in_range ? ffi::Error::Success() : invalid("CSR: an index is out of range"); }
-
 // The part-th of `parts` runs of columns with about as many elements each, and a constant for each column.
 Range columns_of(const Elements& w, int64_t part, int64_t parts) { return cut(w.indptr, w.n, 2, part, parts); }
-
-// Scratch memory from its first whole cache line on.
-struct Scratch {
-  char *begin, *end;
-
-  explicit Scratch(ffi::Result<ffi::AnyBuffer>& memory)
-      : begin(reinterpret_cast<char*>(divide_up(reinterpret_cast<intptr_t>(memory->untyped_data()), 64) * 64)),
-        end(static_cast<char*>(memory->untyped_data()) + memory->size_bytes()) {}
-};
 
 // -- y = activation(x @ W + bias) + residual, or x @ W^T
 
 // `bias` and `residual` are empty where there is none. The second result is scratch memory: as many threads work as panels fit.
 ffi::Error csr_spmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer values, Table indptr, Table indices, ffi::AnyBuffer bias,
                     ffi::AnyBuffer residual, ffi::Result<ffi::AnyBuffer> y, ffi::Result<ffi::AnyBuffer> memory, bool transposed,
-                    int32_t activation, std::string_view isa_name) {
+                    int32_t activation, int32_t threads, std::string_view isa_name) {
   const auto type = y->element_type();
   const auto found = csr_for("csr_spmm", isa_name, type, {x.element_type(), values.element_type()});
   if (!found.has_value()) return found.error();
@@ -75,7 +41,7 @@ ffi::Error csr_spmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer value
   const int64_t slots = (scratch.end - scratch.begin) / std::max<int64_t>(each, 1);
   if (slots < 1) return invalid("csr_spmm: too little scratch memory");
   const double work = 4.0 * std::max<int64_t>(p.m, 8) * vs[0] + finishing(p.activation) * p.m * p.out() + 8.0 * p.m * p.in();
-  const int64_t workers = std::min(slots, workers_for(work, pool)), chunks = p.panels();
+  const int64_t workers = std::min({slots, int64_t(std::max(threads, 1)), workers_for(work, pool)}), chunks = p.panels();
   const int64_t wanted = workers == 1 || chunks >= 4 * workers ? 1 : divide_up(4 * workers, chunks);
   const int64_t slices = std::clamp<int64_t>(int64_t(work / kItem / chunks), 1, std::min(wanted, p.out()));
 
@@ -199,6 +165,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(sparta_csr_spmm, sparta::csr_spmm,
                                   .Ret<xla::ffi::AnyBuffer>()
                                   .Attr<bool>("transposed")
                                   .Attr<int32_t>("activation")
+                                  .Attr<int32_t>("threads")
                                   .Attr<std::string_view>("isa"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(sparta_csr_sddmm, sparta::csr_sddmm,

@@ -26,6 +26,16 @@ struct CsrSpmm {
   int64_t panels() const { return (m + width - 1) / width; }
 };
 
+// y = down(h), where h = up(x), or up(x) * gate(x) if `gated`. Only `down` has a residual; the panels of all are alike.
+struct CsrMlp {
+  CsrSpmm up, gate, down;
+  bool gated;
+
+  int64_t width() const { return up.width; }
+  int64_t panels() const { return up.panels(); }
+  int64_t numbers() const { return up.w.k + up.w.n; }  // that a row of a panel keeps: of x and of h
+};
+
 // values[e] = x[:, row of e] . g[:, column of e]; panels hold `width` rows of x and g.
 struct CsrSddmm {
   Elements w;  // without values
@@ -44,6 +54,8 @@ struct CsrIsa {
   int64_t (*scratch)(const CsrSpmm&);                                   // numbers of the compute type that a panel needs
   void (*pack)(const CsrSpmm&, int64_t panel, void* scratch);           // x of a panel
   bool (*spmm)(const CsrSpmm&, int64_t panel, void* scratch, Range);    // columns of y, for a panel that is packed
+  int64_t (*mlp_width)(int64_t m, int64_t numbers, int64_t workers);    // rows in a panel of as many numbers each
+  bool (*mlp)(const CsrMlp&, int64_t panel, void* scratch);
   int64_t (*sddmm_width)(int64_t m, int64_t k);
   void (*pack_columns)(const void* from, int64_t m, int64_t size, int64_t width, int64_t panel, Range, void* to);
   bool (*sddmm)(const CsrSddmm&, const void* packed_x, const void* packed_g, Range, void* sums);

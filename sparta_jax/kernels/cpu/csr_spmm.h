@@ -8,49 +8,53 @@ namespace sparta::ISA {
 
 constexpr int64_t kStripColumns = 16;  // columns that are turned back together
 constexpr int kMostVectors = 4;
+constexpr int64_t kPanelBytes = 640 << 10;  // of what a panel keeps turned, to stay in the second-level cache
 constexpr int64_t kAhead = 2048;  // entries that are fetched ahead: columns side by side are too short for hardware to foresee
 
 // -- back to rows: `columns[width of the strip][rows]`, with the epilogue, to y at (row, column)
 
 template <Activation A, class S>
-static void finish_turned(const CsrSpmm& p, const Compute<S>* columns, int64_t row, int64_t column, int64_t count) {
+struct Turned {
   using C = Compute<S>;
-  constexpr int kWhole = kLanesOf<C>;
-  const S *bias = static_cast<const S*>(p.bias), *residual = static_cast<const S*>(p.residual);
-  S* y = static_cast<S*>(p.y);
-  const int64_t rows = least(p.width, p.m - row), size = p.out();
-  for (int64_t c = 0; c < count; c += kWhole) {
-    const int64_t live = least(kWhole, count - c);
-    const Vector<C> added = bias ? load_part(bias + column + c, live) : Vector<C>{};
-    const auto write = [&](int64_t at, Vector<C> v) {
-      v = activate<A>(v + added);
-      if (residual) v += load_part(residual + at, live);
-      store_part(y + at, v, live);
-    };
-    if (p.width == 1) {
-      write(row * size + column + c, load_part(columns + c, live));
-      continue;
-    }
-    for (int64_t i = 0; i < rows; i += kWhole) {
-      Vector<C> square[kWhole];
-      for (int r = 0; r < kWhole; ++r)
-        square[r] = r < live ? load_part(columns + (c + r) * p.width + i, p.width - i) : Vector<C>{};
-      transpose(square);
-      for (int64_t r = 0; r < least(kWhole, rows - i); ++r) write((row + i + r) * size + column + c, square[r]);
+
+  static void run(const CsrSpmm& p, const C* columns, int64_t row, int64_t column, int64_t count) {
+    constexpr int kWhole = kLanesOf<C>;
+    const S *bias = static_cast<const S*>(p.bias), *residual = static_cast<const S*>(p.residual);
+    S* y = static_cast<S*>(p.y);
+    const int64_t rows = least(p.width, p.m - row), size = p.out();
+    for (int64_t c = 0; c < count; c += kWhole) {
+      const int64_t live = least(kWhole, count - c);
+      const Vector<C> added = bias ? load_part(bias + column + c, live) : Vector<C>{};
+      const auto write = [&](int64_t at, Vector<C> v) {
+        v = activate<A>(v + added);
+        if (residual) v += load_part(residual + at, live);
+        store_part(y + at, v, live);
+      };
+      if (p.width == 1) {
+        write(row * size + column + c, load_part(columns + c, live));
+        continue;
+      }
+      for (int64_t i = 0; i < rows; i += kWhole) {
+        Vector<C> square[kWhole];
+        for (int r = 0; r < kWhole; ++r)
+          square[r] = r < live ? load_part(columns + (c + r) * p.width + i, p.width - i) : Vector<C>{};
+        transpose(square);
+        for (int64_t r = 0; r < least(kWhole, rows - i); ++r) write((row + i + r) * size + column + c, square[r]);
+      }
     }
   }
-}
+};
 
-template <class S>
-static auto finisher(Activation activation) {
+template <class S, template <Activation, class> class Finish>
+static auto by_activation(Activation activation) {
   switch (activation) {
-    case Activation::kRelu: return finish_turned<Activation::kRelu, S>;
-    case Activation::kGeluTanh: return finish_turned<Activation::kGeluTanh, S>;
-    case Activation::kGeluErf: return finish_turned<Activation::kGeluErf, S>;
-    case Activation::kSilu: return finish_turned<Activation::kSilu, S>;
-    case Activation::kTanh: return finish_turned<Activation::kTanh, S>;
-    case Activation::kSigmoid: return finish_turned<Activation::kSigmoid, S>;
-    default: return finish_turned<Activation::kNone, S>;
+    case Activation::kRelu: return Finish<Activation::kRelu, S>::run;
+    case Activation::kGeluTanh: return Finish<Activation::kGeluTanh, S>::run;
+    case Activation::kGeluErf: return Finish<Activation::kGeluErf, S>::run;
+    case Activation::kSilu: return Finish<Activation::kSilu, S>::run;
+    case Activation::kTanh: return Finish<Activation::kTanh, S>::run;
+    case Activation::kSigmoid: return Finish<Activation::kSigmoid, S>::run;
+    default: return Finish<Activation::kNone, S>::run;
   }
 }
 
@@ -98,17 +102,26 @@ static inline void column_sums(const CsrSpmm& p, const Compute<S>* panel, int64_
   }
 }
 
+// `count` columns from column j on: `out[count][V * T]`. False where an index is out of range.
+template <class S, class T, int V>
+static bool strip_sums(const CsrSpmm& p, const Compute<S>* packed, int64_t j, int64_t count, Compute<S>* out) {
+  constexpr int kTogether = kRegisters == 32 || V < 3 ? 4 : 2;
+  constexpr int64_t kRows = V * kCount<T>;
+  const int64_t first = p.w.indptr[j];
+  if (!all_below(p.w.indices + first, p.w.indptr[j + count] - first, p.w.k)) return false;
+  int64_t c = 0;
+  for (; c + kTogether <= count; c += kTogether) column_sums<S, T, V, kTogether>(p, packed, j + c, out + c * kRows);
+  for (; c < count; ++c) column_sums<S, T, V, 1>(p, packed, j + c, out + c * kRows);
+  return true;
+}
+
 template <class S, class T, int V>
 static bool sums(const CsrSpmm& p, int64_t panel, const Compute<S>* packed, Range columns) {
-  constexpr int kTogether = kRegisters == 32 || V < 3 ? 4 : 2;
-  const auto finish = finisher<S>(p.activation);
+  const auto finish = by_activation<S, Turned>(p.activation);
   alignas(64) Compute<S> strip[kStripColumns * V * kCount<T>];
   for (int64_t j = columns.begin; j < columns.end; j += kStripColumns) {
-    const int64_t count = least(kStripColumns, columns.end - j), first = p.w.indptr[j];
-    if (!all_below(p.w.indices + first, p.w.indptr[j + count] - first, p.w.k)) return false;
-    int64_t c = 0;
-    for (; c + kTogether <= count; c += kTogether) column_sums<S, T, V, kTogether>(p, packed, j + c, strip + c * V * kCount<T>);
-    for (; c < count; ++c) column_sums<S, T, V, 1>(p, packed, j + c, strip + c * V * kCount<T>);
+    const int64_t count = least(kStripColumns, columns.end - j);
+    if (!strip_sums<S, T, V>(p, packed, j, count, strip)) return false;
     finish(p, strip, panel * p.width, j, count);
   }
   return true;
@@ -137,7 +150,7 @@ static bool spread(const CsrSpmm& p, int64_t panel, Compute<S>* packed, Range co
   Compute<S>* sums = packed + p.w.n * p.width;
   for (int64_t i = columns.begin * p.width; i < columns.end * p.width; ++i) sums[i] = 0;
   for (int64_t j = 0; j < p.w.n; ++j) add_column<T, V>(p, j, packed + j * p.width, values, columns, sums);
-  const auto finish = finisher<S>(p.activation);
+  const auto finish = by_activation<S, Turned>(p.activation);
   for (int64_t j = columns.begin; j < columns.end; j += kStripColumns)
     finish(p, sums + j * p.width, panel * p.width, j, least(kStripColumns, columns.end - j));
   return columns.begin > 0 || all_below(p.w.indices, p.w.indptr[p.w.n], p.w.k);
@@ -170,7 +183,7 @@ static inline Compute<S> row_sum(const Compute<S>* x, const S* values, const int
 template <class S>
 static bool row_sums(const CsrSpmm& p, const Compute<S>* x, Range columns) {
   using C = Compute<S>;
-  const auto finish = finisher<S>(p.activation);
+  const auto finish = by_activation<S, Turned>(p.activation);
   alignas(64) C strip[kStripColumns];
   for (int64_t j = columns.begin; j < columns.end; j += kStripColumns) {
     const int64_t count = least(kStripColumns, columns.end - j), first = p.w.indptr[j];
@@ -214,7 +227,6 @@ struct CsrOf {
   using C = Compute<S>;
   static constexpr int kWhole = kLanesOf<C>;
   static constexpr int64_t kNearBytes = 96 << 10;   // of packed x, of which the first-level cache holds enough
-  static constexpr int64_t kPanelBytes = 640 << 10;  // of packed x, to stay in the second-level cache
 
   static int64_t width(int64_t m, int64_t contracted) {
     if (m <= 1) return 1;

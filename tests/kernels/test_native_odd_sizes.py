@@ -115,6 +115,26 @@ def csr_spmm(rng):
     near(got, after(epilogue, exact(x) @ exact(w.T if transposed else w), bias, residual), dtype)
 
 
+def csr_mlp(rng):
+    dtype, m, k, hidden, n = dtypes(rng)[0], size(rng, 140), size(rng), size(rng), size(rng)
+    layers, weights = [], []
+    for shape in ((k, hidden), (k, hidden), (hidden, n)):
+        tesa = block_tesa(shape, (1, 1), rng.choice([0.0, 0.3, 1.0]), size(rng))
+        table, w = Pattern.of(tesa, (1, 1)), live(rng, tesa, dtype)
+        epilogue, bias, _ = finished(rng, shape, dtype)
+        values = native_csr.pack(w, table.indptr, table.indices)
+        layers.append(native_csr.Layer(values, table.indptr, table.indices, bias, epilogue.activation))
+        weights.append(w)
+    x, gated = numbers(rng, (m, k), dtype), bool(rng.integers(2))
+    residual = numbers(rng, (m, n), dtype) if rng.integers(2) else None
+    got = native_csr.mlp(x, layers[0], layers[1] if gated else None, layers[2], n, threads=size(rng, 4), residual=residual)
+    run = lambda x, i: exact(
+        after(Epilogue(layers[i].bias is not None, layers[i].activation), exact(x) @ exact(weights[i]), layers[i].bias, None)
+    )
+    between = run(x, 0) * (run(x, 1) if gated else 1.0)
+    near(got, run(between, 2) + (0.0 if residual is None else exact(residual)), dtype)
+
+
 def csr_sddmm(rng):
     dtype, m = dtypes(rng)[0], size(rng, 300)
     w, table, _ = csr(rng, dtype)
@@ -149,6 +169,7 @@ CASES = {
     "sparta_pack": pack_and_unpack,
     "sparta_unpack": pack_and_unpack,
     "sparta_csr_spmm": csr_spmm,
+    "sparta_csr_mlp": csr_mlp,
     "sparta_csr_sddmm": csr_sddmm,
     "sparta_csr_copy": csr_copy,
     "sparta_attention": softmax_attention,

@@ -59,7 +59,9 @@ struct CsrMlpOf {
 
   static bool run(const CsrMlp& p, int64_t panel, void* scratch) {
     const int64_t vectors = p.width() / kWhole;
-    const auto by_width = vectors == 4 ? mlp_panel<S, 4> : vectors == 3 ? mlp_panel<S, 3> : vectors == 2 ? mlp_panel<S, 2> : mlp_panel<S, 1>;
+    auto by_width = vectors == 3 ? mlp_panel<S, 3> : vectors == 2 ? mlp_panel<S, 2> : mlp_panel<S, 1>;
+    if constexpr (kMostVectors > 3)
+      if (vectors == 4) by_width = mlp_panel<S, 4>;
     return by_width(p, panel, static_cast<C*>(scratch));
   }
 };

@@ -7,9 +7,8 @@
 namespace sparta::ISA {
 
 constexpr int64_t kStripColumns = 16;  // columns that are turned back together
-constexpr int kMostVectors = 4;
+constexpr int kMostVectors = kRegisters == 32 ? 3 : 4;
 constexpr int64_t kPanelBytes = 640 << 10;  // of what a panel keeps turned, to stay in the second-level cache
-constexpr int64_t kAhead = 2048;  // entries that are fetched ahead: columns side by side are too short for hardware to foresee
 
 // -- back to rows: `columns[width of the strip][rows]`, with the epilogue, to y at (row, column)
 
@@ -61,51 +60,45 @@ static auto by_activation(Activation activation) {
 // -- columns of y, each a sum over its elements
 
 // C columns for V vectors of T of rows, side by side so that their sums hide each other's latency and they meet in what they read
-// of x: `out[C][V * T]`.
+// of x: `out[C][V * T]`. One address serves an entry's index and its value: two for each column would be more than there are
+// registers for.
 template <class S, class T, int V, int C>
 static inline void column_sums(const CsrSpmm& p, const Compute<S>* panel, int64_t j, Compute<S>* out) {
   constexpr int64_t kRows = V * kCount<T>;
-  constexpr int kParts = V * C < 8 ? 2 : 1;  // partial sums, enough to cover the latency of an FMA
-  T sum[kParts][C][V] = {};
-  const S* values[C];
-  const int32_t* indices[C];
-  int64_t count[C], together = p.w.indptr[j + 1] - p.w.indptr[j];
-#pragma GCC unroll 4
-  for (int c = 0; c < C; ++c) {
-    const int64_t begin = p.w.indptr[j + c];
-    count[c] = p.w.indptr[j + c + 1] - begin, together = least(together, count[c]);
-    values[c] = static_cast<const S*>(p.w.values) + begin, indices[c] = p.w.indices + begin;
-  }
-  const auto step = [&](T(&into)[V], int c, int64_t e) {
-    const Compute<S>* x = panel + int64_t(indices[c][e]) * kRows;
-    const T w = number(values[c][e]) - T{};
+  const int32_t *starts = p.w.indptr + j, *entries[C];
+  int64_t together = starts[1] - starts[0];
+#pragma GCC unroll 8
+  for (int c = 0; c < C; ++c) entries[c] = p.w.indices + starts[c], together = least(together, starts[c + 1] - starts[c]);
+  const auto value_of = [&](const int32_t* entry) {
+    const int64_t bytes = reinterpret_cast<const char*>(entry) - reinterpret_cast<const char*>(p.w.indices);
+    return reinterpret_cast<const S*>(static_cast<const char*>(p.w.values) + bytes * int64_t(sizeof(S)) / int64_t(sizeof(int32_t)));
+  };
+  const auto step = [&](T(&into)[V], const int32_t* entry) {
+    const Compute<S>* x = panel + int64_t(*entry) * kRows;
+    const T w = number(*value_of(entry)) - T{};
 #pragma GCC unroll 4
     for (int i = 0; i < V; ++i) into[i] += w * load<T>(x + i * kCount<T>);
   };
-  int64_t e = 0;
-  for (; e + kParts <= together; e += kParts) {
-    __builtin_prefetch(values[0] + C * e + kAhead);  // beyond the last entry at the end, which does no harm
-    __builtin_prefetch(indices[0] + C * e + kAhead);
-#pragma GCC unroll 2
-    for (int part = 0; part < kParts; ++part)
-#pragma GCC unroll 4
-      for (int c = 0; c < C; ++c) step(sum[part][c], c, e + part);
+  const int64_t ahead = starts[C] - starts[0];  // the next columns: these are too short for hardware to foresee them
+  T sum[C][V] = {};
+  for (int64_t e = 0; e < together; ++e) {
+    __builtin_prefetch(entries[0] + ahead + C * e);  // beyond the last entry at the end, which does no harm
+    __builtin_prefetch(value_of(entries[0] + ahead + C * e));
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) step(sum[c], entries[c] + e);
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int c = 0; c < C; ++c) {
-    for (int64_t rest = e; rest < count[c]; ++rest) step(sum[0][c], c, rest);
+    for (int64_t e = together; e < starts[c + 1] - starts[c]; ++e) step(sum[c], entries[c] + e);
 #pragma GCC unroll 4
-    for (int i = 0; i < V; ++i) {
-      const T total = kParts == 2 ? sum[0][c][i] + sum[kParts - 1][c][i] : sum[0][c][i];
-      store(out + c * kRows + i * kCount<T>, total);
-    }
+    for (int i = 0; i < V; ++i) store(out + c * kRows + i * kCount<T>, sum[c][i]);
   }
 }
 
 // `count` columns from column j on: `out[count][V * T]`. False where an index is out of range.
 template <class S, class T, int V>
 static bool strip_sums(const CsrSpmm& p, const Compute<S>* packed, int64_t j, int64_t count, Compute<S>* out) {
-  constexpr int kTogether = kRegisters == 32 || V < 3 ? 4 : 2;
+  constexpr int kSums = kRegisters - 8, kTogether = 8 * V <= kSums ? 8 : 4 * V <= kSums ? 4 : 2;
   constexpr int64_t kRows = V * kCount<T>;
   const int64_t first = p.w.indptr[j];
   if (!all_below(p.w.indices + first, p.w.indptr[j + count] - first, p.w.k)) return false;
@@ -203,7 +196,8 @@ template <class S, template <class, class, int> class Run>
 static auto by_width(int64_t width) {
   using C = Compute<S>;
   constexpr int kWhole = kLanesOf<C>;
-  if (width == 4 * kWhole) return Run<S, Vector<C>, 4>::run;
+  if constexpr (kMostVectors > 3)
+    if (width == 4 * kWhole) return Run<S, Vector<C>, 4>::run;
   if (width == 3 * kWhole) return Run<S, Vector<C>, 3>::run;
   if (width == 2 * kWhole) return Run<S, Vector<C>, 2>::run;
   if (width == kWhole) return Run<S, Vector<C>, 1>::run;

@@ -87,12 +87,12 @@ class TestTheChoice:
         assert plan(FORMS["plain"], (63,), cores=1).kernel.name == "native_csr_mlp"
 
     def test_not_where_a_row_is_too_long_for_the_cache(self):
-        up, down = product(2000, 3000, 1), product(3000, 8, 2)
+        up, down = product(2000, 4000, 1), product(4000, 8, 2)
         form = FeedForward(up, None, down)
         avals = [jax.ShapeDtypeStruct((64, 2000), jnp.float32)]
         for p in form.products:
             avals += [jax.ShapeDtypeStruct(p.values_shape(), jnp.float32), *[jax.ShapeDtypeStruct((1,), jnp.int32)] * 2]
-        self.check_separate(NATIVE.plan(form.problem(avals, Device("cpu", cores=2))), "numbers of a row in cache, of 5000")
+        self.check_separate(NATIVE.plan(form.problem(avals, Device("cpu", cores=2))), "at most 5120 numbers of a row in cache, of 6000")
 
     def test_not_of_mixed_dtypes(self):
         form, args = FORMS["plain"], operands(FORMS["plain"])

@@ -42,7 +42,10 @@ static void pack_keys(const Attention& a, const float* k, int64_t stride, const 
     float* to = p.k + s / kWide * kWide * a.size + s % kWide;
     for (int64_t d = 0; d < a.size; d += kLanes) {
       Vec square[kLanes];
-      for (int i = 0; i < kLanes; ++i) square[i] = s + i < a.keys ? load_part(k + (s + i) * stride + d, a.size - d) : Vec{};
+      for (int i = 0; i < kLanes; ++i) {
+        square[i] = s + i < a.keys ? load_part(k + (s + i) * stride + d, a.size - d) : Vec{};
+        __builtin_prefetch(k + (s + i + kLanes) * stride + d);  // a head's part of a row is too short for hardware to foresee the next
+      }
       transpose(square);
       for (int64_t i = 0; i < least(kLanes, a.size - d); ++i) store(to + (d + i) * kWide, square[i]);
     }
@@ -51,8 +54,10 @@ static void pack_keys(const Attention& a, const float* k, int64_t stride, const 
 
 static void pack_values(const Attention& a, const float* v, int64_t stride, const Packed& p) {
   for (int64_t s = 0; s < p.keys; ++s)
-    for (int64_t d = 0; d < p.v_size; d += kLanes)
+    for (int64_t d = 0; d < p.v_size; d += kLanes) {
       store(p.v + s * p.v_size + d, s < a.keys ? load_part(v + s * stride + d, a.v_size - d) : Vec{});
+      __builtin_prefetch(v + (s + kLanes) * stride + d);
+    }
 }
 
 static void attention_pack(const Attention& a, int64_t head, float* scratch) {
@@ -71,8 +76,10 @@ static inline float* score_at(const Packed& p, int rows, int64_t key, int row) {
 static void pack_queries(const Attention& a, const float* q, int rows, const Packed& p) {
   const int64_t stride = a.heads * a.size;
   for (int r = 0; r < rows; ++r)
-    for (int64_t d = 0; d < a.size; d += kLanes)
+    for (int64_t d = 0; d < a.size; d += kLanes) {
       store(p.q + (d / kGroup * rows + r) * kGroup + d % kGroup, load_part(q + r * stride + d, a.size - d) * splat(a.before));
+      __builtin_prefetch(q + (r + rows) * stride + d);  // of the next panel
+    }
 }
 
 template <int R>
@@ -184,6 +191,8 @@ template <int R>
 static void attention_panel(const Attention& a, const Packed& p, int64_t head, int64_t first) {
   const int64_t b = head / a.heads, h = head % a.heads, row = (b * a.queries + first) * a.heads + h;
   pack_queries(a, a.q + row * a.size, R, p);
+  for (int r = 0; r < R; ++r)
+    for (int64_t d = 0; d < a.v_size; d += kLanes) __builtin_prefetch(a.y + row * a.v_size + r * a.heads * a.v_size + d, 1);
   score<R>(a, p);
   const bool each = a.bias.query || a.mask.query;
   for (int r = 0; r < R; ++r) {

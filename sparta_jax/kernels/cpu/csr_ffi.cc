@@ -48,12 +48,14 @@ ffi::Error csr_spmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer value
   std::atomic<int64_t> next{0};
   std::atomic<bool> fine{true};
   share(pool, workers, chunks, slices, [&](int64_t& held, int64_t chunk, int64_t slice) {
+    if (!fine) return;
+    const bool check = held < 0 || slices > 1;  // a worker's first panel meets all columns where these are in one piece
     const int64_t slot = held < 0 ? next.fetch_add(1) : held / chunks;  // of this worker
     char* packed = scratch.begin + slot * each;
     if (held != slot * chunks + chunk) isa->pack(p, chunk, packed);
     held = slot * chunks + chunk;
     const Range columns = p.transposed ? Range{p.out() * slice / slices, p.out() * (slice + 1) / slices} : columns_of(p.w, slice, slices);
-    if (!isa->spmm(p, chunk, packed, columns)) fine.store(false);
+    if (!isa->spmm(p, chunk, packed, columns, check)) fine = false;
   });
   return finished(fine);
 }

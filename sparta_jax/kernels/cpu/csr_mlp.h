@@ -18,19 +18,19 @@ struct InPlace {
   }
 };
 
-// The panel between the products: `to[columns][width]`. False where an index is out of range.
+// The panel between the products: `to[columns][width]`. False where an index is out of range, if that is to be checked.
 template <class S, int V>
-static bool between(const CsrMlp& p, const Compute<S>* packed, Compute<S>* to) {
+static bool between(const CsrMlp& p, const Compute<S>* packed, bool check, Compute<S>* to) {
   using T = Vector<Compute<S>>;
   constexpr int64_t kRows = V * kCount<T>;
   const auto finish = by_activation<S, InPlace>(p.up.activation), finish_gate = by_activation<S, InPlace>(p.gate.activation);
   alignas(64) Compute<S> strip[kStripColumns * kRows];
   for (int64_t j = 0; j < p.up.w.n; j += kStripColumns, to += kStripColumns * kRows) {
     const int64_t count = least(kStripColumns, p.up.w.n - j);
-    if (!strip_sums<S, T, V>(p.up, packed, j, count, to)) return false;
+    if (!strip_sums<S, T, V>(p.up, packed, j, count, check, to)) return false;
     finish(p.up, to, j, count);
     if (!p.gated) continue;
-    if (!strip_sums<S, T, V>(p.gate, packed, j, count, strip)) return false;
+    if (!strip_sums<S, T, V>(p.gate, packed, j, count, check, strip)) return false;
     finish_gate(p.gate, strip, j, count);
     for (int64_t i = 0; i < count * kRows; i += kCount<T>) store(to + i, load(to + i) * load(strip + i));
   }
@@ -38,10 +38,10 @@ static bool between(const CsrMlp& p, const Compute<S>* packed, Compute<S>* to) {
 }
 
 template <class S, int V>
-static bool mlp_panel(const CsrMlp& p, int64_t panel, Compute<S>* scratch) {
+static bool mlp_panel(const CsrMlp& p, int64_t panel, Compute<S>* scratch, bool check) {
   CsrOf<S>::pack(p.up, panel, scratch);
   Compute<S>* const hidden = scratch + p.up.w.k * p.width();
-  return between<S, V>(p, scratch, hidden) && sums<S, Vector<Compute<S>>, V>(p.down, panel, hidden, {0, p.down.w.n});
+  return between<S, V>(p, scratch, check, hidden) && sums<S, Vector<Compute<S>>, V>(p.down, panel, hidden, {0, p.down.w.n}, check);
 }
 
 template <class S>
@@ -57,12 +57,12 @@ struct CsrMlpOf {
     return divide_up(vectors, panels) * kWhole;
   }
 
-  static bool run(const CsrMlp& p, int64_t panel, void* scratch) {
+  static bool run(const CsrMlp& p, int64_t panel, void* scratch, bool check) {
     const int64_t vectors = p.width() / kWhole;
     auto by_width = vectors == 3 ? mlp_panel<S, 3> : vectors == 2 ? mlp_panel<S, 2> : mlp_panel<S, 1>;
     if constexpr (kMostVectors > 3)
       if (vectors == 4) by_width = mlp_panel<S, 4>;
-    return by_width(p, panel, static_cast<C*>(scratch));
+    return by_width(p, panel, static_cast<C*>(scratch), check);
   }
 };
 

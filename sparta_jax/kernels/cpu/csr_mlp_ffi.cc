@@ -66,8 +66,10 @@ ffi::Error csr_mlp(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer up_val
   std::atomic<int64_t> next{0};
   std::atomic<bool> fine{true};
   share(pool, workers, p.panels(), 1, [&](int64_t& slot, int64_t panel, int64_t) {
-    if (slot < 0) slot = next.fetch_add(1);  // of this worker
-    if (!isa->mlp(p, panel, scratch.begin + slot * each)) fine.store(false);
+    if (!fine) return;
+    const bool first = slot < 0;  // of this worker's panels: it meets all indices
+    if (first) slot = next.fetch_add(1);
+    if (!isa->mlp(p, panel, scratch.begin + slot * each, first)) fine = false;
   });
   return finished(fine);
 }

@@ -34,8 +34,9 @@ static void turn(const S* from, int64_t m, int64_t size, int64_t first, int64_t 
       Vector<C> square[kWhole];
       const int64_t left = range.end - c;
       for (int r = 0; r < kWhole; ++r) {
-        const int64_t row = first + i + r;
-        square[r] = row < m ? load_part(from + row * size + c, left) : Vector<C>{};
+        const S* at = from + (first + i + r) * size + c;
+        square[r] = first + i + r < m ? load_part(at, left) : Vector<C>{};
+        __builtin_prefetch(at + 2 * kWhole);  // as many rows at once are too many streams for hardware to foresee
       }
       transpose(square);
       for (int64_t r = 0; r < least(kWhole, left); ++r) store(to + (c + r) * width + i, square[r]);

@@ -47,15 +47,16 @@ struct CsrSddmm {
 };
 
 // The functions of one instruction set for one storage type. Numbers in scratch memory are of the compute type. Functions that
-// follow indices return whether all of them were in range, and follow no other.
+// follow indices return whether all of them were in range, and follow no other; without `check`, which is for whom they were checked
+// before, they follow all.
 struct CsrIsa {
   int64_t compute_size;                                                 // bytes of the compute type
   int64_t (*width)(int64_t m, int64_t contracted);                      // rows in a panel
   int64_t (*scratch)(const CsrSpmm&);                                   // numbers of the compute type that a panel needs
   void (*pack)(const CsrSpmm&, int64_t panel, void* scratch);           // x of a panel
-  bool (*spmm)(const CsrSpmm&, int64_t panel, void* scratch, Range);    // columns of y, for a panel that is packed
+  bool (*spmm)(const CsrSpmm&, int64_t panel, void* scratch, Range, bool check);  // columns of y, for a panel that is packed
   int64_t (*mlp_width)(int64_t m, int64_t numbers, int64_t workers);    // rows in a panel of as many numbers each
-  bool (*mlp)(const CsrMlp&, int64_t panel, void* scratch);
+  bool (*mlp)(const CsrMlp&, int64_t panel, void* scratch, bool check);
   int64_t (*sddmm_width)(int64_t m, int64_t k);
   void (*pack_columns)(const void* from, int64_t m, int64_t size, int64_t width, int64_t panel, Range, void* to);
   bool (*sddmm)(const CsrSddmm&, const void* packed_x, const void* packed_g, Range, void* sums);

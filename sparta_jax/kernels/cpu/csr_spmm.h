@@ -26,8 +26,9 @@ struct Turned {
       const Vector<C> added = bias ? load_part(bias + column + c, live) : Vector<C>{};
       const auto write = [&](int64_t at, Vector<C> v) {
         v = activate<A>(v + added);
-        if (residual) v += load_part(residual + at, live);
+        if (residual) v += load_part(residual + at, live), __builtin_prefetch(residual + at + kStripColumns);
         store_part(y + at, v, live);
+        __builtin_prefetch(y + at + kStripColumns, 1);
       };
       if (p.width == 1) {
         write(row * size + column + c, load_part(columns + c, live));
@@ -95,13 +96,13 @@ static inline void column_sums(const CsrSpmm& p, const Compute<S>* panel, int64_
   }
 }
 
-// `count` columns from column j on: `out[count][V * T]`. False where an index is out of range.
+// `count` columns from column j on: `out[count][V * T]`. False where an index is out of range, if that is to be checked.
 template <class S, class T, int V>
-static bool strip_sums(const CsrSpmm& p, const Compute<S>* packed, int64_t j, int64_t count, Compute<S>* out) {
+static bool strip_sums(const CsrSpmm& p, const Compute<S>* packed, int64_t j, int64_t count, bool check, Compute<S>* out) {
   constexpr int kSums = kRegisters - 8, kTogether = 8 * V <= kSums ? 8 : 4 * V <= kSums ? 4 : 2;
   constexpr int64_t kRows = V * kCount<T>;
   const int64_t first = p.w.indptr[j];
-  if (!all_below(p.w.indices + first, p.w.indptr[j + count] - first, p.w.k)) return false;
+  if (check && !all_below(p.w.indices + first, p.w.indptr[j + count] - first, p.w.k)) return false;
   int64_t c = 0;
   for (; c + kTogether <= count; c += kTogether) column_sums<S, T, V, kTogether>(p, packed, j + c, out + c * kRows);
   for (; c < count; ++c) column_sums<S, T, V, 1>(p, packed, j + c, out + c * kRows);
@@ -109,12 +110,12 @@ static bool strip_sums(const CsrSpmm& p, const Compute<S>* packed, int64_t j, in
 }
 
 template <class S, class T, int V>
-static bool sums(const CsrSpmm& p, int64_t panel, const Compute<S>* packed, Range columns) {
+static bool sums(const CsrSpmm& p, int64_t panel, const Compute<S>* packed, Range columns, bool check) {
   const auto finish = by_activation<S, Turned>(p.activation);
   alignas(64) Compute<S> strip[kStripColumns * V * kCount<T>];
   for (int64_t j = columns.begin; j < columns.end; j += kStripColumns) {
     const int64_t count = least(kStripColumns, columns.end - j);
-    if (!strip_sums<S, T, V>(p, packed, j, count, strip)) return false;
+    if (!strip_sums<S, T, V>(p, packed, j, count, check, strip)) return false;
     finish(p, strip, panel * p.width, j, count);
   }
   return true;
@@ -138,7 +139,7 @@ static void add_column(const CsrSpmm& p, int64_t j, const Compute<S>* x, const S
 }
 
 template <class S, class T, int V>
-static bool spread(const CsrSpmm& p, int64_t panel, Compute<S>* packed, Range columns) {
+static bool spread(const CsrSpmm& p, int64_t panel, Compute<S>* packed, Range columns, bool) {
   const S* values = static_cast<const S*>(p.w.values);
   Compute<S>* sums = packed + p.w.n * p.width;
   for (int64_t i = columns.begin * p.width; i < columns.end * p.width; ++i) sums[i] = 0;
@@ -208,12 +209,16 @@ static auto by_width(int64_t width) {
 
 template <class S, class T, int V>
 struct Sums {
-  static bool run(const CsrSpmm& p, int64_t panel, Compute<S>* scratch, Range columns) { return sums<S, T, V>(p, panel, scratch, columns); }
+  static bool run(const CsrSpmm& p, int64_t panel, Compute<S>* scratch, Range columns, bool check) {
+    return sums<S, T, V>(p, panel, scratch, columns, check);
+  }
 };
 
 template <class S, class T, int V>
 struct Spread {
-  static bool run(const CsrSpmm& p, int64_t panel, Compute<S>* scratch, Range columns) { return spread<S, T, V>(p, panel, scratch, columns); }
+  static bool run(const CsrSpmm& p, int64_t panel, Compute<S>* scratch, Range columns, bool check) {
+    return spread<S, T, V>(p, panel, scratch, columns, check);
+  }
 };
 
 template <class S>
@@ -238,10 +243,10 @@ struct CsrOf {
     turn(static_cast<const S*>(p.x), p.m, p.in(), panel * p.width, p.width, {0, p.in()}, static_cast<C*>(scratch));
   }
 
-  static bool spmm(const CsrSpmm& p, int64_t panel, void* scratch, Range columns) {
+  static bool spmm(const CsrSpmm& p, int64_t panel, void* scratch, Range columns, bool check) {
     if (p.width == 1 && !p.transposed) return row_sums<S>(p, static_cast<const C*>(scratch), columns);
     const auto run = p.transposed ? by_width<S, Spread>(p.width) : by_width<S, Sums>(p.width);
-    return run(p, panel, static_cast<C*>(scratch), columns);
+    return run(p, panel, static_cast<C*>(scratch), columns, check);
   }
 };
 

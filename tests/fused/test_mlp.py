@@ -92,7 +92,9 @@ class TestTheChoice:
         avals = [jax.ShapeDtypeStruct((64, 2000), jnp.float32)]
         for p in form.products:
             avals += [jax.ShapeDtypeStruct(p.values_shape(), jnp.float32), *[jax.ShapeDtypeStruct((1,), jnp.int32)] * 2]
-        self.check_separate(NATIVE.plan(form.problem(avals, Device("cpu", cores=2))), "at most 5120 numbers of a row in cache, of 6000")
+        self.check_separate(
+            NATIVE.plan(form.problem(avals, Device("cpu", cores=2))), "at most 5120 numbers of a row in cache, of 6000"
+        )
 
     def test_not_of_mixed_dtypes(self):
         form, args = FORMS["plain"], operands(FORMS["plain"])

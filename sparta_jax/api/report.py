@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ..fused import FeedForward, mlp_problem
-from ..interpreters import Equation, Fusion, Mlp, Place, Site, weight_entries
+from ..interpreters import Equation, Fusion, Mlp, Place, Site, apart, weight_entries
 from ..kernels.gpu.costs import why_estimated
-from ..problem import CSR_LAYOUT, DENSE, Device, Problem, SpMM
+from ..problem import DENSE, Device, Problem, SpMM
 from ..products import Product
 from ..records import FusedRecord, Report, SiteRecord, Stayed
 from ..specialize import roofline
@@ -33,9 +33,10 @@ def report(analysis: Analysis, device: Device) -> Report:
             layout = layout_of(stored[key]) if key in stored else DENSE
             asked[site] = compressed[site][0] if site in compressed else analysis.problem(site, 0, layout, device)
             sites.append(_record(analysis, place, site, asked[site]))
-        fused += [
-            _mlp(analysis, place, mlp, [asked[s] for s in mlp.sites]) for mlp in place.rewritten.mlps if _is_one(mlp, asked)
-        ]
+        if place.rewritten is analysis.rewritten:  # no weights come packed to what loops and branches run
+            layouts = {site: problem.layout for site, problem in asked.items() if not problem.transposed}
+            mlps = apart(place.rewritten.mlps, layouts)
+            fused += [_mlp(analysis, place, mlp, [asked[s] for s in mlp.sites]) for mlp in mlps]
         fused += [_fused(analysis, place, fusion, device) for fusion in place.rewritten.fusions]
         dense += [Stayed(origins.name(u.weight), u.equation.line, u.reason) for u in place.unmatched]
         loops += [(origins, loop) for loop in place.loops]
@@ -59,10 +60,6 @@ def _weightless(analysis: Analysis) -> tuple[Stayed, ...]:
     freedoms = [facts.freedom for facts in (analysis.source.facts, analysis.facts) if facts.freedom is not None]
     taken = {key: e for freedom in freedoms for key, e in freedom.taken.items()}
     return tuple(Stayed(e.scope or e.name, e.line, WEIGHTLESS) for e in taken.values())
-
-
-def _is_one(mlp: Mlp, asked: Mapping[Site, SpMM]) -> bool:
-    return all(asked[site].layout == CSR_LAYOUT and not asked[site].transposed for site in mlp.sites)
 
 
 def _mlp(analysis: Analysis, place: Place, mlp: Mlp, asked: Sequence[SpMM]) -> FusedRecord:

@@ -1,4 +1,4 @@
-"""Feed-forward layers of sparse products: two, one behind the other, or three of which one is a gate."""
+"""Feed-forward networks of sparse products: two, one behind the other, or three of which one is a gate."""
 
 from __future__ import annotations
 
@@ -49,8 +49,11 @@ class FeedForward:
 
     @property
     def operands(self) -> tuple[Operand, ...]:
-        own = sum(1 + p.tables + p.epilogue.bias for p in self.products)
-        return (Operand.BATCH, *[Operand.SHARED] * own, *[Operand.BATCH] * self.down.epilogue.residual)
+        return (
+            Operand.BATCH,
+            *[Operand.SHARED] * sum(map(_own, self.products)),
+            *[Operand.BATCH] * self.down.epilogue.residual,
+        )
 
     def layers(self, operands: Sequence[Any]) -> Iterator[Layer]:
         """The products with what they are given, of all operands but `x`."""
@@ -79,21 +82,15 @@ class FeedForward:
 
     def problem(self, avals: Sequence[Any], device: Device) -> MLP:
         x, *rest = avals
-        asked = [
-            problem_of_product("spmm", product, [x, rest[at]], device)
-            for product, at in zip(self.products, self._values, strict=True)
-        ]
+        asked = []
+        for product in self.products:
+            asked.append(problem_of_product("spmm", product, [x, rest[0]], device))
+            rest = rest[_own(product) :]
         return mlp_problem(self, asked)
 
     def plans(self, problem: MLP) -> list[Plan]:
         """What is chosen for each product by itself."""
         return [product.planner.plan(asked) for product, asked in zip(self.products, problem.products, strict=True)]
-
-    @property
-    def _values(self) -> list[int]:
-        """Where among the operands behind `x` each weight's values are."""
-        sizes = [1 + p.tables + p.epilogue.bias for p in self.products]
-        return [sum(sizes[:i]) for i in range(len(sizes))]
 
     def factors(self, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[str, ...], ...]:
         rows = tuple(f"R{i}" for i in range(len(shapes[0]) - 1))
@@ -102,7 +99,12 @@ class FeedForward:
         return ((*rows, "k"), *(tuple(f"w{i}a{d}" for d in range(len(s))) for i, s in enumerate(own)), *residual, (*rows, "n"))
 
 
+def _own(product: Product) -> int:
+    """How many operands are a layer's alone: the stored weight's arrays and the bias."""
+    return 1 + product.tables + product.epilogue.bias
+
+
 def mlp_problem(operation: FeedForward, asked: Sequence[Any]) -> MLP:
-    """What stands behind an operation whose products' problems, in their order, are these."""
+    """The problem of an operation, from those of its products in their order."""
     up, *gate, down = asked
     return MLP(operation, up, gate[0] if gate else None, down, up.device)

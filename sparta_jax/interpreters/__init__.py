@@ -34,6 +34,7 @@ from .jaxprs import trace as trace
 from .losses import Loss as Loss
 from .losses import opportunities as opportunities
 from .mlps import Mlp as Mlp
+from .mlps import apart as apart
 from .places import Place as Place
 from .propagate import Facts as Facts
 from .propagate import propagate as propagate

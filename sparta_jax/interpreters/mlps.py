@@ -1,10 +1,11 @@
-"""Feed-forward layers in a program: sites one behind the other, of which what lies between is used nowhere else."""
+"""Feed-forward networks in a program: sites one behind the other, of which what lies between is used nowhere else."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 
+from ..problem import CSR_LAYOUT, Layout
 from .jaxprs import Equation, Program, Variable
 from .sites import Site
 from .unify import Graph
@@ -35,7 +36,8 @@ class Mlp:
 
 
 def find_mlps(program: Program, sites: Sequence[Site], dead: Set[Variable]) -> list[Mlp]:
-    """The feed-forward layers among the sites; none with a variable that is `dead`, which nobody computes."""
+    """The feed-forward networks among the sites; none with a variable that is `dead`, which nobody computes. Of products in a
+    row each is in one with the next: `apart` chooses among them."""
     graph, by_result = Graph.of(program), {site.result: site for site in sites}
     found = []
     for down in sites:
@@ -44,6 +46,18 @@ def find_mlps(program: Program, sites: Sequence[Site], dead: Set[Variable]) -> l
             if _fits(mlp) and _used_once(mlp, graph) and variables.isdisjoint(dead):
                 found.append(mlp)
     return found
+
+
+def apart(mlps: Sequence[Mlp], layouts: Mapping[Site, Layout]) -> list[Mlp]:
+    """Those of which every weight comes packed by elements, in their order; none that shares a product with one before it.
+    `layouts` says how the weight of a site comes, nothing of one that must be computed or is stored turned."""
+    chosen: list[Mlp] = []
+    taken: set[Site] = set()
+    for mlp in mlps:
+        if taken.isdisjoint(mlp.sites) and all(layouts.get(site) == CSR_LAYOUT for site in mlp.sites):
+            chosen.append(mlp)
+            taken.update(mlp.sites)
+    return chosen
 
 
 def _behind(down: Site, graph: Graph, by_result: dict[Variable, Site]) -> Iterator[Mlp]:

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..fused import FeedForward, fused
-from ..problem import CSR_LAYOUT, DENSE, Epilogue, Layout, Planner
+from ..problem import DENSE, Epilogue, Layout, Planner
 from ..products import Product, apply_epilogue, spmm, spmm_epilogue
 from ..stored import Stored, arrays_of
 from ..tesa import TeSA
 from .fusions import Fusion, find_fusions
 from .inner import Body, bodies_of, emit
 from .jaxprs import Atom, Constant, Equation, Program, Variable, bind, located, read
-from .mlps import Mlp, find_mlps
+from .mlps import Mlp, apart, find_mlps
 from .poles import off_poles, partly_needed
 from .propagate import Facts, propagate
 from .scores import Freedom
@@ -145,7 +145,7 @@ class Rewritten:
         for v in self.zeros:
             env.setdefault(v, _Zeros)
         weights = weights or {}
-        mlps = {} if watch is not None else {mlp.down: mlp for mlp in self.mlps if _is_one(mlp, weights, {*env, *targets})}
+        mlps = {} if watch is not None else {mlp.down: mlp for mlp in self._mlps(weights, {*env, *targets})}
         inside = {step for mlp in mlps.values() for step in mlp.inside}
         for step in demanded(self.steps, targets, env.keys(), _inputs_but(weights), effects):
             if step in inside:
@@ -201,6 +201,12 @@ class Rewritten:
                 xs = x.reshape(-1, *normal.rows, normal.k)
                 y = jnp.stack([self._product(site, b, xs[b], w, []) for b, w in enumerate(weights)])
             return normal.y(y)
+
+    def _mlps(self, weights: Mapping[Site, Sequence[Weight]], wanted: Set[Any]) -> list[Mlp]:
+        """Those that are computed as one: nothing inside is given or `wanted`."""
+        hidden = [mlp for mlp in self.mlps if wanted.isdisjoint(v for step in mlp.inside for v in step.outputs)]
+        stored = {site: given[0] for site, given in weights.items() if given}
+        return apart(hidden, {site: weight.layout for site, weight in stored.items() if not weight.transposed})
 
     def _mlp(self, mlp: Mlp, env: dict[Variable, Any], weights: Mapping[Site, Sequence[Weight]]) -> jax.Array:
         given = [weights[site][0] for site in mlp.sites]
@@ -259,13 +265,6 @@ class Inner:
             elif isinstance(o, Constant) or o in outer.fixed:
                 constants[v] = np.zeros(())
         return Origins.of(dataclasses.replace(program, constants=constants), names)
-
-
-def _is_one(mlp: Mlp, weights: Mapping[Site, Sequence[Weight]], wanted: Set[Any]) -> bool:
-    """Whether its weights come packed by elements, and nothing inside is given or wanted."""
-    stored = [w for site in mlp.sites for w in weights.get(site, ())]
-    packed = len(stored) == len(mlp.sites) and all(w.layout == CSR_LAYOUT and not w.transposed for w in stored)
-    return packed and wanted.isdisjoint(v for step in mlp.inside for v in step.outputs)
 
 
 def _inputs_but(weights: Mapping[Site, Sequence[Weight]]) -> Callable[[Step], Sequence[Atom]]:

@@ -1,8 +1,9 @@
-"""Feed-forward layers by elements on CPUs: a panel of rows goes through all products while it stays in a core's cache."""
+"""Feed-forward networks by elements on CPUs: a panel of rows goes through all products while it stays in a core's cache."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 
@@ -12,8 +13,9 @@ from .dense import Whole
 from .native_csr_spmm import NativeCsrSpMM
 from .table import register
 
-SAVED = 1e-9  # seconds of one core for each number between that is not turned, written and read (0.5 to 3 measured)
+SAVED = 1e-9  # seconds of one core for each number between that is not turned, written and read (0.5 to 3 measured on Zen 4)
 LARGEST_ROW = 5120  # float32 numbers of a row, x and what lies between: 32 rows of so many stay in a second-level cache
+LANES = 16  # rows in a vector
 ROWS_EACH = 32  # rows that each thread must have, to work on vectors of them
 
 
@@ -43,7 +45,7 @@ class NativeCsrMLP:
     def cost(self, problem: MLP, config: Whole) -> Cost:
         separate = sum(plan.seconds for plan in problem.operation.plans(problem))
         saved = SAVED * problem.m * problem.hidden / problem.device.cores
-        return Cost(0.0, 0.0, seconds=max(separate - saved, separate / 2))
+        return Cost(0.0, 0.0, seconds=max(separate - saved, separate / 2) * busiest(problem))
 
     def run(self, problem: MLP, config: Whole, x: jax.Array, *operands: jax.Array) -> jax.Array:
         layers = list(problem.operation.layers(operands))
@@ -61,7 +63,17 @@ class NativeCsrMLP:
         return y.reshape(*x.shape[:-1], problem.n)
 
 
-def _layer(layer) -> native_csr.Layer:
+def busiest(problem: MLP) -> float:
+    """The rows of the busiest thread, as a multiple of an equal share: panels are not cut, single products are, by columns."""
+    cores, vectors = problem.device.cores, -(-problem.m // LANES)
+    most = max(1, min(3, LARGEST_ROW * 2 // (problem.k + problem.hidden)))
+    each = -(-vectors // (-(-vectors // (most * cores)) * cores))
+    panels = -(-vectors // each)
+    return -(-panels // cores) * each * cores / vectors
+
+
+def _layer(layer: Any) -> native_csr.Layer:
+    """A `fused.Layer` as the library is given it."""
     weight, epilogue = layer.weight, layer.product.epilogue
     bias = layer.extras[0] if epilogue.bias else None
     return native_csr.Layer(weight.values, weight.indptr, weight.indices, bias, epilogue.activation)

@@ -78,16 +78,16 @@ class Stayed:
 
 @dataclasses.dataclass(frozen=True)
 class FusedRecord:
-    """Operations between the products that are one, and what was chosen for them.
+    """Operations that are one (attention), or products one behind the other (a feed-forward network), and what was chosen.
 
     Attributes:
-      name: what it is ("attention").
+      name: what it is ("attention", "mlp").
       scope: the module path where it ends, `""` where the program names none.
       line: the user's source line.
       sizes: of what it works on.
       times: how often it runs.
       implementation, kernel: what was chosen; the first is `"dense"` where it stays what it was.
-      seconds, dense_seconds: modelled time of one call, and of what the program says itself.
+      seconds, dense_seconds: modelled time of one call, and of what the program says itself, sparse products by their kernels.
       refused: `(kernel name, reason)` of those that were not taken.
     """
 

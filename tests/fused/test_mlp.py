@@ -1,4 +1,4 @@
-"""Feed-forward layers as one operation: every transformation equals that of the products one by one."""
+"""Feed-forward networks as one operation: every transformation equals that of the products one by one."""
 
 import functools
 
@@ -10,7 +10,7 @@ from fused.test_attention import near
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from sparta_jax.fused import FeedForward, fused
-from sparta_jax.kernels import native
+from sparta_jax.kernels import native, native_csr_mlp
 from sparta_jax.problem import CSR_LAYOUT, MLP, Device, Epilogue, Layout
 from sparta_jax.products import Product
 from sparta_jax.specialize import Chooser
@@ -95,6 +95,14 @@ class TestTheChoice:
         self.check_separate(
             NATIVE.plan(form.problem(avals, Device("cpu", cores=2))), "at most 5120 numbers of a row in cache, of 6000"
         )
+
+    @pytest.mark.parametrize(
+        ("rows", "cores", "busiest"), [(128, 2, 1.0), (2048, 2, 1.03125), (264, 8, 24 / 17), (528, 16, 48 / 33), (48, 1, 1.0)]
+    )
+    def test_panels_that_do_not_divide_among_threads_count(self, rows, cores, busiest):
+        made = plan(FORMS["plain"], (rows,), cores=cores)
+        assert made.kernel.name == "native_csr_mlp"
+        assert native_csr_mlp.busiest(made.problem) == pytest.approx(busiest)
 
     def test_not_of_mixed_dtypes(self):
         form, args = FORMS["plain"], operands(FORMS["plain"])

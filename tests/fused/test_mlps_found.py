@@ -1,4 +1,4 @@
-"""Where sparse products one behind the other are found to be a feed-forward layer, and where they are not."""
+"""Where sparse products one behind the other are found to be a feed-forward network, and where they are not."""
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +70,23 @@ def scaled(p, x):
     return ((x @ p["up"]) * p["b"] + 1) @ p["down"]
 
 
+def three(p, x):
+    return jax.nn.relu(jax.nn.relu(x @ p["a"]) @ p["b"]) @ p["c"]
+
+
+def four(p, x):
+    return jax.nn.relu(three(p, x)) @ p["d"]
+
+
+def gate_in_the_middle(p, x):
+    h = jnp.tanh(x @ p["a"])
+    return ((h @ p["b"]) * jax.nn.sigmoid(h @ p["c"])) @ p["d"]
+
+
+def dense_first(p, x):
+    return three(p, x)
+
+
 FOUND = [plain, residual, gated, gate_first, einsums, turned]
 NOT_FOUND = [read_elsewhere, read_by_the_gate, rounded_between, rows_exchanged, gate_of_another, scaled]
 
@@ -82,11 +99,11 @@ def scattered(shape, seed):
     return sj.TeSA(mask)
 
 
-def sides(fn, rng, **facts):
-    params, x = weights(rng), jnp.asarray(rng.standard_normal((*ROWS, K)), jnp.float32)
+def sides(fn, rng, dtype=jnp.float32):
+    params, x = weights(rng), jnp.asarray(rng.standard_normal((*ROWS, K)), dtype)
     tesa = {name: scattered(p.shape, i) if p.ndim == 2 else None for i, (name, p) in enumerate(params.items())}
     masked = {name: p if tesa[name] is None else jnp.where(tesa[name].mask, p, 0) for name, p in params.items()}
-    fast = sj.sparsify(fn, tesa, implementation="native", **facts)
+    fast = sj.sparsify(fn, tesa, implementation="native")
     return fast, fast.pack(params, x), x, masked
 
 
@@ -148,6 +165,53 @@ class TestFound:
         near(jax.jit(step(fast, packed))(x), jax.jit(step(residual, masked))(x))
         xs = jnp.stack([x, -x])
         near(jax.jit(jax.vmap(fast, (None, 0)))(packed, xs), jax.vmap(residual, (None, 0))(masked, xs))
+
+    @pytest.mark.parametrize(
+        ("fn", "layers"),
+        [(three, 1), (four, 2), (gate_in_the_middle, 1), (dense_first, 1)],
+        ids=lambda f: getattr(f, "__name__", f),
+    )
+    def test_products_in_a_row_are_each_in_one_network(self, fn, layers, rng):
+        params = {n: jnp.asarray(rng.standard_normal((K, K)) / 4, jnp.float32) for n in "abcd"}
+        x = jnp.asarray(rng.standard_normal((*ROWS, K)), jnp.float32)
+        tesa = {n: None if fn is dense_first and n == "a" else scattered((K, K), i) for i, n in enumerate(params)}
+        masked = {n: p if tesa[n] is None else jnp.where(tesa[n].mask, p, 0) for n, p in params.items()}
+        fast = sj.sparsify(fn, tesa, implementation="native")
+        packed = fast.pack(params, x)
+        assert [f.kernel for f in fast.report(packed, x).fused] == ["native_csr_mlp"] * layers
+        assert jax.jit(fast).lower(packed, x).as_text().count("sparta_csr_mlp") >= layers
+        near(*jax.jit(lambda packed, x: (fast(packed, x), fn(masked, x)))(packed, x))
+
+    def test_in_a_loop_products_stay_apart(self, rng):
+        loop = lambda p, x: jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, plain(p, c[1]) / 8), (0, plain(p, x)))[
+            1
+        ]
+        fast, packed, x, masked = sides(loop, rng)
+        assert len(fast.report(packed, x).fused) == 1
+        near(*jax.jit(lambda packed, x: (fast(packed, x), loop(masked, x)))(packed, x))
+
+    def test_training_on_compressed_params(self, rng):
+        fast, _, x, masked = sides(residual, rng)
+        params = fast.compress(masked, x)
+        assert [f.name for f in fast.report(params, x).fused] == ["mlp"]
+        loss = lambda f: jax.jit(jax.value_and_grad(lambda p: jnp.sum(f(p, x) ** 2)))
+        (got, gradient), (want, dense) = loss(fast)(params), loss(residual)(masked)
+        near(got, want)
+        live = {n: jnp.where(masked[n] != 0, g, 0) for n, g in dense.items()}
+        near(gradient.unpacked(), live)
+
+    def test_halves_are_not_rounded_between(self, rng):
+        halves = lambda p, x: plain(jax.tree.map(lambda a: a.astype(jnp.bfloat16), p), x)
+        fast, _, x, masked = sides(halves, rng, dtype=jnp.bfloat16)
+        packed = fast.pack(masked, x)
+        assert [f.kernel for f in fast.report(packed, x).fused] == ["native_csr_mlp"]
+        exact = plain(jax.tree.map(lambda a: a.astype(jnp.bfloat16).astype(jnp.float32), masked), x.astype(jnp.float32))
+        near(fast(packed, x), exact, 4e-3)
+
+    def test_verify_sees_what_lies_between(self, rng):
+        fast, packed, x, masked = sides(residual, rng)
+        assert fast.verify(masked, x)
+        near(fast(packed, x), residual(masked, x))
 
     def test_flax(self, rng):
         class Block(nn.Module):

@@ -1,4 +1,4 @@
-"""The native kernel of feed-forward layers equals its products one by one, whatever the size, dtype and instruction set."""
+"""The native kernel of feed-forward networks equals its products one by one, whatever the size, dtype and instruction set."""
 
 import itertools
 

@@ -12,7 +12,7 @@ Range columns_of(const Elements& w, int64_t part, int64_t parts) { return cut(w.
 
 // -- y = activation(x @ W + bias) + residual, or x @ W^T
 
-// `bias` and `residual` are empty where there is none. The second result is scratch memory: as many threads work as panels fit.
+// `bias` and `residual` are empty where there is none. The second result is scratch memory: at most as many threads work as panels fit.
 ffi::Error csr_spmm(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer values, Table indptr, Table indices, ffi::AnyBuffer bias,
                     ffi::AnyBuffer residual, ffi::Result<ffi::AnyBuffer> y, ffi::Result<ffi::AnyBuffer> memory, bool transposed,
                     int32_t activation, int32_t threads, std::string_view isa_name) {

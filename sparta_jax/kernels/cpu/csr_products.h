@@ -47,8 +47,8 @@ struct CsrSddmm {
 };
 
 // The functions of one instruction set for one storage type. Numbers in scratch memory are of the compute type. Functions that
-// follow indices return whether all of them were in range, and follow no other; without `check`, which is for whom they were checked
-// before, they follow all.
+// follow indices return whether all of them were in range, and follow no other. Where `check` is false the caller has had all
+// indices of these columns checked before.
 struct CsrIsa {
   int64_t compute_size;                                                 // bytes of the compute type
   int64_t (*width)(int64_t m, int64_t contracted);                      // rows in a panel

